@@ -1,0 +1,305 @@
+"""The preprocessed clip on disk: the only owner of its file names, labels and axis flips.
+
+Layout (the one public RAD-NeRF, AD-NeRF and ER-NeRF tools share):
+
+    aud.wav                 16 kHz mono
+    aud_<extractor>.npy     [T, 16, C] feature windows (public: aud.npy, aud_eo.npy, aud_hu.npy)
+    ori_imgs/<i>.jpg        the frame;  ori_imgs/<i>.lms  68 x 2 landmarks, text, pixels (x y)
+    parsing/<i>.png         colour-coded labels, see PARSING_RGB
+    gt_imgs/<i>.jpg         the person over the background plate
+    torso_imgs/<i>.png      RGBA, the torso with the neck in-painted upward under the head
+    bc.jpg                  the background plate
+    transforms_train.json, transforms_val.json
+    clip.json               ours alone, optional: frame rate, head box, tracking report
+
+Frames. On disk a pose is camera-to-world with OpenGL camera axes (x right, y up, z backward) in a
+world where the head stands at the origin: x to the image's right, y up, z towards the camera.
+In memory it has OpenCV camera axes (x right, y down, z forward) in a world permuted to
+(y, z, x) = (up, towards the camera, right) and scaled by WORLD_SCALE, as the public code has it.
+The distance between the outer eye corners of our own clips is OUTER_EYE_DISTANCE in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from radnerf.errors import UserError
+
+WORLD_SCALE = 4.0
+OUTER_EYE_DISTANCE = 0.30
+FPS = 25.0
+SAMPLE_RATE = 16_000
+# Box of the public systems: up, towards the camera, right.
+PUBLIC_HEAD_BOX = ((-1.0, -0.5, -1.0), (1.0, 0.5, 1.0))
+
+BACKGROUND, HEAD, NECK, TORSO = 0, 1, 2, 3
+PARSING_RGB = {
+    BACKGROUND: (255, 255, 255),
+    HEAD: (0, 0, 255),
+    NECK: (0, 255, 0),
+    TORSO: (255, 0, 0),
+}
+
+LEFT_EYE_68, RIGHT_EYE_68 = slice(36, 42), slice(42, 48)
+OUTER_LIPS_68, MOUTH_68 = slice(48, 60), slice(48, 68)
+
+Pose = Float[np.ndarray, "t 4 4"]
+
+
+def to_memory_pose(public: Float[np.ndarray, "*t 4 4"]) -> Float[np.ndarray, "*t 4 4"]:
+    """Public (on-disk) camera-to-world matrices to ours; see the module's docstring."""
+    pose = np.array(public, np.float64, copy=True)
+    pose[..., :3, 1:3] *= -1
+    pose[..., :3, 3] *= WORLD_SCALE
+    pose[..., :3, :] = pose[..., [1, 2, 0], :]
+    return pose.astype(np.float32)
+
+
+def to_public_pose(memory: Float[np.ndarray, "*t 4 4"]) -> Float[np.ndarray, "*t 4 4"]:
+    """Inverse of to_memory_pose."""
+    pose = np.array(memory, np.float64, copy=True)
+    pose[..., :3, :] = pose[..., [2, 0, 1], :]
+    pose[..., :3, 3] /= WORLD_SCALE
+    pose[..., :3, 1:3] *= -1
+    return pose
+
+
+def face_rectangle(landmarks: Float[np.ndarray, "68 2"]) -> tuple[int, int, int, int]:
+    """Rows and columns (top, bottom, left, right; ends excluded) that may move with audio.
+
+    From the top of the nostrils (31-35) to the chin, and from ear to ear, as the public code.
+    """
+    top = int(landmarks[31:36, 1].min())
+    bottom = int(np.ceil(landmarks[:, 1].max())) + 1
+    left = int(landmarks[:, 0].min())
+    right = int(np.ceil(landmarks[:, 0].max())) + 1
+    return top, bottom, left, right
+
+
+def lips_rectangle(
+    landmarks: Float[np.ndarray, "68 2"], height: int, width: int, margin: float = 0.1
+) -> tuple[int, int, int, int]:
+    """Square (top, bottom, left, right) around the outer lips, at least 8 px, inside the image."""
+    lips = landmarks[OUTER_LIPS_68]
+    centre = (lips.min(0) + lips.max(0)) / 2
+    side = int(np.ceil(np.ptp(lips, axis=0).max() * (1 + 2 * margin)))
+    side = int(np.clip(side, 8, min(height, width)))
+    left = int(np.clip(round(centre[0] - side / 2), 0, width - side))
+    top = int(np.clip(round(centre[1] - side / 2), 0, height - side))
+    return top, top + side, left, left + side
+
+
+def eye_ratio(landmarks: Float[np.ndarray, "68 2"], height: int, width: int) -> float:
+    """Area of both eye polygons in percent of the image (the public eye control)."""
+    area = sum(
+        cv2.contourArea(landmarks[eye].astype(np.float32)) for eye in (LEFT_EYE_68, RIGHT_EYE_68)
+    )
+    return 100.0 * float(area) / (height * width)
+
+
+@dataclass
+class Clip:
+    """A clip folder opened for reading; images are read when asked for."""
+
+    root: Path
+    ids: Int[np.ndarray, " t"]  # frame numbers, as in the file names
+    poses: Float[np.ndarray, "t 4 4"]  # in memory convention
+    eye: Float[np.ndarray, " t"]
+    focal: float  # pixels
+    centre: tuple[float, float]  # cx, cy in pixels
+    n_train: int  # the first n_train frames train, the rest are held out
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def open(cls, root: str | Path) -> Clip:
+        """Read a clip's index.
+
+        Raises:
+            UserError: the folder is not a preprocessed clip, or its parts do not fit together.
+        """
+        root = Path(root)
+        frames: list[dict[str, Any]] = []
+        n_train = 0
+        for name in ("transforms_train.json", "transforms_val.json"):
+            path = root / name
+            if not path.is_file():
+                raise UserError(f"{root} is not a preprocessed clip: it has no {name}.")
+            try:
+                transforms = json.loads(path.read_text())
+                frames += transforms["frames"]
+                focal = float(transforms["focal_len"])
+                centre = (float(transforms["cx"]), float(transforms["cy"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path} cannot be read as camera poses ({error!r}).") from error
+            n_train = n_train or len(frames)
+        have = [f for f in frames if (root / "gt_imgs" / f"{f['img_id']}.jpg").is_file()]
+        n_train = sum(f in have for f in frames[:n_train]) if len(have) < len(frames) else n_train
+        if n_train == 0 or len(have) <= n_train:
+            raise UserError(f"{root} has too few frames: {n_train} to train, {len(have)} in all.")
+        clip = cls(
+            root=root,
+            ids=np.array([f["img_id"] for f in have], np.int64),
+            poses=to_memory_pose(np.array([f["transform_matrix"] for f in have])),
+            eye=np.zeros(len(have), np.float32),
+            focal=focal,
+            centre=centre,
+            n_train=n_train,
+            meta=read_meta(root),
+        )
+        clip.eye = np.array(
+            [
+                f["eye_ratio"] if "eye_ratio" in f else clip.measured_eye_ratio(i)
+                for i, f in enumerate(have)
+            ],
+            np.float32,
+        )
+        return clip
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.image(0).shape[:2]
+        return height, width
+
+    @property
+    def fps(self) -> float:
+        return float(self.meta.get("fps", FPS))
+
+    @property
+    def head_box(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Axis-aligned box (min, max) that holds the head, in memory world units."""
+        low, high = self.meta.get("head_box", PUBLIC_HEAD_BOX)
+        return tuple(low), tuple(high)
+
+    def image(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Frame i, RGB: the person over the background plate."""
+        return read_image(self.path("gt_imgs", i, "jpg"))
+
+    def torso(self, i: int) -> UInt8[np.ndarray, "h w 4"]:
+        """Torso of frame i, RGBA with straight alpha."""
+        return read_image(self.path("torso_imgs", i, "png"), channels=4)
+
+    def parsing(self, i: int) -> UInt8[np.ndarray, "h w"]:
+        """Labels of frame i (BACKGROUND, HEAD, NECK, TORSO)."""
+        rgb = read_image(self.path("parsing", i, "png")).astype(np.int32)
+        colours = np.array(list(PARSING_RGB.values()))
+        distance = ((rgb[:, :, None] - colours) ** 2).sum(-1)
+        return distance.argmin(-1).astype(np.uint8)
+
+    def background(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The background plate, RGB."""
+        return read_image(self.root / "bc.jpg")
+
+    def landmarks(self, i: int) -> Float[np.ndarray, "68 2"]:
+        """68 landmarks of frame i in pixels (x, y)."""
+        path = self.path("ori_imgs", i, "lms")
+        try:
+            points = np.loadtxt(path, dtype=np.float32)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read as 68 landmarks ({error}).") from error
+        if points.shape != (68, 2):
+            raise UserError(f"{path} holds {points.shape} numbers instead of 68 x 2 landmarks.")
+        return points
+
+    def measured_eye_ratio(self, i: int) -> float:
+        return eye_ratio(self.landmarks(i), *self.size)
+
+    def path(self, folder: str, i: int, suffix: str) -> Path:
+        return self.root / folder / f"{self.ids[i]}.{suffix}"
+
+
+def read_meta(root: Path) -> dict[str, Any]:
+    """Contents of clip.json, or nothing when the clip is another tool's."""
+    path = root / "clip.json"
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}).") from error
+
+
+def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
+    """An image as RGB or RGBA.
+
+    Raises:
+        UserError: missing or unreadable file.
+    """
+    flag = cv2.IMREAD_UNCHANGED if channels == 4 else cv2.IMREAD_COLOR
+    image = cv2.imread(str(path), flag)
+    if image is None or image.ndim != 3 or image.shape[2] != channels:
+        raise UserError(f"{path} is missing or not a {channels}-channel image.")
+    code = cv2.COLOR_BGRA2RGBA if channels == 4 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(image, code))
+
+
+def write_image(path: Path, rgb: UInt8[np.ndarray, "h w c"]) -> None:
+    """Write RGB or RGBA; JPEG at quality 98 without chroma subsampling, so that it does not blur.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    code = cv2.COLOR_RGBA2BGRA if rgb.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    options: list[int] = []
+    if path.suffix == ".jpg":
+        options = [
+            cv2.IMWRITE_JPEG_QUALITY,
+            98,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+        ]
+    elif path.suffix == ".png":
+        options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    if not cv2.imwrite(str(path), cv2.cvtColor(rgb, code), options):
+        raise UserError(f"{path} cannot be written: is the disk full or the folder read-only?")
+
+
+def write_parsing(path: Path, labels: UInt8[np.ndarray, "h w"]) -> None:
+    """Write labels in the public colours."""
+    table = np.array([PARSING_RGB[k] for k in sorted(PARSING_RGB)], np.uint8)
+    write_image(path, table[labels])
+
+
+def n_train_frames(n_frames: int) -> int:
+    """The public split: the first 10/11 train, the rest are held out (one frame at least)."""
+    return max(1, min(n_frames - 1, n_frames * 10 // 11))
+
+
+def write_transforms(
+    root: Path,
+    poses: Float[np.ndarray, "t 4 4"],
+    eye: Float[np.ndarray, " t"],
+    focal: float,
+    centre: tuple[float, float],
+) -> None:
+    """Write both transforms files for frames 0 .. t-1, from poses in memory convention."""
+    public = to_public_pose(poses)
+    n_train = n_train_frames(len(poses))
+    for name, rows in (("train", range(n_train)), ("val", range(n_train, len(poses)))):
+        content = {
+            "focal_len": focal,
+            "cx": centre[0],
+            "cy": centre[1],
+            "frames": [
+                {
+                    "img_id": i,
+                    "aud_id": i,
+                    "eye_ratio": round(float(eye[i]), 6),
+                    "transform_matrix": public[i].tolist(),
+                }
+                for i in rows
+            ],
+        }
+        (root / f"transforms_{name}.json").write_text(json.dumps(content, indent=1))

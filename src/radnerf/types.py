@@ -1,0 +1,93 @@
+"""The values that flow from the data to the renderer and back, with their shapes.
+
+Letters: N rays, M samples on those rays, F frames in a batch, C audio feature width,
+A dimensions of the audio coordinate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def to_device(value: T, device: torch.device | str) -> T:
+    """Copy of a dataclass of tensors (nested ones too) on another device."""
+    moved = {}
+    for field in fields(value):  # type: ignore[arg-type]
+        item = getattr(value, field.name)
+        if isinstance(item, Tensor):
+            item = item.to(device)
+        elif hasattr(item, "__dataclass_fields__"):
+            item = to_device(item, device)
+        moved[field.name] = item
+    return type(value)(**moved)
+
+
+@dataclass
+class Rays:
+    """Rays in the head's frame (world units, see data/clip.py)."""
+
+    origins: Float[Tensor, "n 3"]
+    directions: Float[Tensor, "n 3"]  # unit length
+    frame: Int[Tensor, " n"]  # row of Conditioning that each ray belongs to
+
+
+@dataclass
+class Conditioning:
+    """What drives a portrait, one row a frame."""
+
+    audio: Float[Tensor, "f 8 16 c"]  # feature windows of frames t-4 .. t+3
+    eye: Float[Tensor, " f"]  # eye opening, percent of the image area
+    pose: Float[Tensor, "f 6"]  # head pose: Euler XYZ in radians, translation in world units
+    index: Int[Tensor, " f"]  # training frame of the appearance code; -1 for the zero code
+
+
+@dataclass
+class Samples:
+    """Occupied samples of N rays, packed: those of ray i are offsets[i] .. offsets[i + 1]."""
+
+    t: Float[Tensor, " m"]  # distance along the ray of the sample's middle
+    dt: Float[Tensor, " m"]  # length that the sample stands for
+    ray: Int[Tensor, " m"]
+    offsets: Int[Tensor, " n+1"]
+
+
+@dataclass
+class FieldOutput:
+    """A head field's answer at M points."""
+
+    density: Float[Tensor, " m"]
+    rgb: Float[Tensor, "m 3"]
+    ambient: Float[Tensor, "m a"]  # the audio coordinate
+
+
+@dataclass
+class RenderOutput:
+    """A rendered head, before anything is put behind it."""
+
+    rgb: Float[Tensor, "n 3"]  # premultiplied by alpha
+    alpha: Float[Tensor, " n"]
+    ambient: Float[Tensor, " n"]  # accumulated |audio coordinate|
+    depth: Float[Tensor, " n"]
+
+
+@dataclass
+class Batch:
+    """Pixels of F frames, with everything a training step needs of them."""
+
+    rays: Rays
+    xy: Float[Tensor, "n 2"]  # pixel centres in [-1, 1], x right, y down
+    target: Float[Tensor, "n 3"]  # the true frame
+    behind: Float[Tensor, "n 3"]  # true torso over the background plate
+    background: Float[Tensor, "n 3"]  # the background plate alone
+    torso_alpha: Float[Tensor, " n"]  # true torso coverage
+    head: Bool[Tensor, " n"]  # parsed as head
+    face: Bool[Tensor, " n"]  # inside the face rectangle
+    conditioning: Conditioning
+    patch: tuple[int, int] | None = None  # height, width when the rays are patches, row by row
