@@ -1,0 +1,202 @@
+"""Lightning data module of a preprocessed clip: frame numbers travel, pixels are drawn on arrival.
+
+The loader yields only frame numbers and a seed; rays and colours are gathered on the training
+device from the 8-bit frame store, so that memory does not grow with the length of the clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as nnf
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from radnerf.audio import attention_windows, clip_features
+from radnerf.audio.extractors import Extractor
+from radnerf.data.clip import HEAD, Clip
+from radnerf.data.frames import FrameStore
+from radnerf.data.sampling import PixelSampler, RegionShares
+from radnerf.geometry.cameras import rays_through
+from radnerf.geometry.rotations import head_pose_vector
+from radnerf.types import Batch, Conditioning, Rays
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a stage draws its batches."""
+
+    n_frames: int = 4
+    n_rays: int = 8192
+    shares: RegionShares = RegionShares(head=1.0)
+    patch_every: int = 0  # every so many steps the rays are square patches around the lips
+    patch_scale: float = 1.3  # side of the patch in sides of the lips rectangle
+
+
+class FrameStream(IterableDataset):  # type: ignore[type-arg]
+    """Endless (step, frame numbers), a function of the seed alone and so the same on resuming."""
+
+    def __init__(self, n_train: int, n_frames: int, seed: int, first_step: int = 0) -> None:
+        self.n_train = n_train
+        self.n_frames = n_frames
+        self.seed = seed
+        self.first_step = first_step
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        step = self.first_step
+        while True:
+            generator = torch.Generator().manual_seed(hash((self.seed, step)) & 0x7FFFFFFF)
+            frame = torch.randint(self.n_train, (self.n_frames,), generator=generator)
+            yield {"step": torch.tensor(step), "frame": frame}
+            step += 1
+
+
+class ClipDataModule(pl.LightningDataModule):
+    """Batches of rays from a clip folder.
+
+    Args:
+        root: the clip folder (see data/clip.py).
+        extractor: audio feature extractor; its features are cached in the clip folder.
+        on_device_bytes: frames are copied to the training device when they are smaller than this.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        extractor: Extractor,
+        seed: int = 0,
+        on_device_bytes: int = 16 << 30,
+        report: Callable[[int, int], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self.extractor = extractor
+        self.seed = seed
+        self.on_device_bytes = on_device_bytes
+        self.report = report
+        self.sampling = Sampling()
+        self.first_step = 0
+        # Training batches hold about this many occupied samples: rays are added or dropped.
+        self.n_rays = self.sampling.n_rays
+        self._ready = False
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the clip once; later calls do nothing."""
+        if self._ready:
+            return
+        self.clip = Clip.open(self.root)
+        self.frames = FrameStore.open(self.clip, self.report)
+        n_audio = int(self.clip.ids.max()) + 1
+        self.audio = torch.from_numpy(clip_features(self.root, self.extractor, n_audio))
+        self.ids = torch.from_numpy(self.clip.ids)
+        self.poses = torch.from_numpy(self.clip.poses)
+        self.pose_vectors = head_pose_vector(self.poses.double()).float()
+        self.eye = torch.from_numpy(self.clip.eye)
+        self.sampler = PixelSampler(self.frames, self.clip.n_train)
+        lips = self.frames.lips[: self.clip.n_train]
+        self.lips_side = int((lips[:, 1] - lips[:, 0]).float().median())
+        self._ready = True
+
+    def use(self, sampling: Sampling, first_step: int = 0) -> None:
+        """Choose how the next stage draws its batches, and the step it starts at."""
+        self.sampling = sampling
+        self.n_rays = sampling.n_rays
+        self.first_step = first_step
+
+    def train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
+        stream = FrameStream(
+            self.clip.n_train, self.sampling.n_frames, self.seed, self.first_step
+        )
+        return DataLoader(stream, batch_size=None, num_workers=0)
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Batch:
+        """Draw the step's pixels and gather what is known of them."""
+        frame, step = batch["frame"], int(batch["step"])
+        generator = torch.Generator(self.frames.images.device)
+        generator.manual_seed(hash((self.seed, step, 1)) & 0x7FFFFFFF)
+        every = self.sampling.patch_every
+        if every and step % every == every - 1:
+            side = self.patch_side
+            pixels = self.sampler.patch(frame, self.frames.lips, side)
+            return self.gather(frame, *pixels, patch=(side, side))
+        pixels = self.sampler.draw(frame, self.n_rays, self.sampling.shares, generator)
+        return self.gather(frame, *pixels)
+
+    @property
+    def patch_side(self) -> int:
+        """Side of the lips patch in pixels, the same for all frames."""
+        side = round(self.lips_side * self.sampling.patch_scale)
+        return max(8, min(side, *self.clip.size))
+
+    def gather(
+        self,
+        frame: Int[Tensor, " f"],
+        slot: Int[Tensor, " n"],
+        row: Int[Tensor, " n"],
+        column: Int[Tensor, " n"],
+        patch: tuple[int, int] | None = None,
+    ) -> Batch:
+        """Everything known of pixels (row, column) of the frames frame[slot]."""
+        store, (height, width) = self.frames, self.clip.size
+        pixel = (frame[slot] * height + row) * width + column
+        target = _floats(store.images.view(-1, 3)[pixel])
+        torso = _floats(store.torso.view(-1, 4)[pixel])
+        label = store.labels.view(-1)[pixel]
+        background = _floats(store.background.view(-1, 3)[row * width + column])
+        alpha = torso[:, 3:]
+        top, bottom, left, right = store.face[frame][slot].unbind(-1)
+        uv = torch.stack([column, row], -1) + 0.5
+        poses = self.poses.to(uv.device)[frame]
+        origins, directions = rays_through(poses, slot, uv, self.clip.focal, self.clip.centre)
+        size = torch.tensor([width, height], device=uv.device)
+        return Batch(
+            rays=Rays(origins, directions, slot),
+            xy=uv / size * 2 - 1,
+            target=target,
+            behind=torso[:, :3] * alpha + background * (1 - alpha),
+            background=background,
+            torso_alpha=alpha[:, 0],
+            head=label == HEAD,
+            face=(row >= top) & (row < bottom) & (column >= left) & (column < right),
+            conditioning=self.conditioning(frame),
+            patch=patch,
+        )
+
+    def conditioning(self, frame: Int[Tensor, " f"]) -> Conditioning:
+        """What drives the given frames."""
+        index = frame.cpu()
+        held_out = index >= self.clip.n_train
+        values = Conditioning(
+            audio=attention_windows(self.audio, self.ids[index]),
+            eye=self.eye[index],
+            pose=self.pose_vectors[index],
+            index=torch.where(held_out, -1, index),
+        )
+        device = frame.device
+        return Conditioning(**{name: value.to(device) for name, value in vars(values).items()})
+
+    def whole_frame(self, i: int) -> Batch:
+        """All pixels of frame i, row by row."""
+        height, width = self.clip.size
+        pixel = torch.arange(height * width)
+        frame = torch.tensor([i])
+        return self.gather(frame, torch.zeros_like(pixel), pixel // width, pixel % width)
+
+    def head_masks(self, n_views: int = 40, pad: int = 0) -> tuple[
+        Float[Tensor, "v 4 4"], Bool[Tensor, "v h w"]
+    ]:
+        """Poses and head silhouettes, grown by pad pixels, of views spread over the clip."""
+        views = torch.linspace(0, self.clip.n_train - 1, min(n_views, self.clip.n_train)).long()
+        masks = (self.frames.labels[views] == HEAD).float()[:, None]
+        if pad:
+            masks = nnf.max_pool2d(masks, 2 * pad + 1, 1, pad)
+        return self.poses[views], masks[:, 0] > 0
+
+
+def _floats(value: Tensor) -> Tensor:
+    return value.float() / 255

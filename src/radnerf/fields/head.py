@@ -1,0 +1,118 @@
+"""The head: a radiance field whose grid has an audio coordinate beside the three of space.
+
+RAD-NeRF section 3.2, decomposed audio-spatial encoding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from radnerf.fields.encodings import GridEncoding
+from radnerf.fields.mlp import MLP
+from radnerf.kernels.encodings import sh_encode
+from radnerf.types import FieldOutput
+
+# Eye control at which both eyes are normally open (percent of the image area, public convention).
+OPEN_EYE = 0.25
+
+
+@dataclass
+class HeadState:
+    """What drives the head, encoded, one row a frame."""
+
+    code: Float[Tensor, "f c"]  # audio code
+    eye: Float[Tensor, "f 1"]  # 1 is open
+    appearance: Float[Tensor, "f e"]
+
+
+class HeadField(nn.Module):
+    """Density, colour and audio coordinate of points in the head's box.
+
+    Args:
+        spatial: grid over the box.
+        ambient: grid over the audio coordinate; its dim is the coordinate's.
+        box: (min, max) corners in world units.
+        n_frames: number of training frames, each with an appearance code.
+    """
+
+    box: Tensor
+
+    def __init__(
+        self,
+        spatial: GridEncoding,
+        ambient: GridEncoding,
+        box: tuple[tuple[float, float, float], tuple[float, float, float]],
+        n_frames: int,
+        code_dim: int = 64,
+        hidden: int = 64,
+        geometry_dim: int = 64,
+        appearance_dim: int = 4,
+        sh_degree: int = 4,
+    ) -> None:
+        super().__init__()
+        self.spatial = spatial
+        self.ambient = ambient
+        self.sh_degree = sh_degree
+        ambient_dim = ambient.levels.dim
+        self.ambient_net = MLP(spatial.width, [hidden, hidden, ambient_dim], frame_dim=code_dim)
+        self.sigma_net = MLP(
+            spatial.width + ambient.width, [hidden, hidden, 1 + geometry_dim], frame_dim=1
+        )
+        self.color_net = MLP(
+            sh_degree**2 + geometry_dim, [hidden, 3], frame_dim=appearance_dim
+        )
+        self.appearance = nn.Parameter(0.1 * torch.randn(n_frames, appearance_dim))
+        self.register_buffer("box", torch.tensor(box, dtype=torch.float32))
+
+    def state(
+        self, code: Float[Tensor, "f c"], eye: Float[Tensor, " f"], index: Int[Tensor, " f"]
+    ) -> HeadState:
+        """Encode what drives the head; index -1 takes the zero appearance code (as at test)."""
+        appearance = self.appearance[index.clamp_min(0)] * (index >= 0)[:, None]
+        return HeadState(code, eye[:, None] / OPEN_EYE, appearance)
+
+    def density(
+        self, x: Float[Tensor, "m 3"], frame: Int[Tensor, " m"], state: HeadState
+    ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m g"], Float[Tensor, "m a"]]:
+        """Density (per world unit), geometry features and audio coordinate of world points."""
+        position = (x - self.box[0]) / (self.box[1] - self.box[0])
+        spatial = self.spatial(position)
+        ambient = torch.tanh(self.ambient_net(spatial, state.code, frame))
+        features = torch.cat([spatial, self.ambient((ambient + 1) / 2)], -1)
+        out = self.sigma_net(features, state.eye, frame)
+        return truncated_exp(out[:, 0]), out[:, 1:], ambient
+
+    def forward(
+        self,
+        x: Float[Tensor, "m 3"],
+        directions: Float[Tensor, "m 3"],
+        frame: Int[Tensor, " m"],
+        state: HeadState,
+    ) -> FieldOutput:
+        """Field at world points seen along unit directions; frame is each point's state row."""
+        density, geometry, ambient = self.density(x, frame, state)
+        view = sh_encode(directions, self.sh_degree)
+        rgb = torch.sigmoid(self.color_net(torch.cat([view, geometry], -1), state.appearance, frame))
+        return FieldOutput(density, rgb, ambient)
+
+
+class _TruncatedExp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+        ctx.save_for_backward(x)
+        # Also clamped forward, so that one wild value cannot turn a whole step into NaN.
+        return torch.exp(x.clamp_max(15))
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+        (x,) = ctx.saved_tensors
+        return grad * torch.exp(x.clamp(-15, 15))
+
+
+def truncated_exp(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """exp(x) whose gradient clamps the exponent to [-15, 15] (Instant-NGP)."""
+    return _TruncatedExp.apply(x)

@@ -1,0 +1,66 @@
+"""Volume rendering of the head field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from radnerf.fields.head import HeadField, HeadState
+from radnerf.kernels.composite import composite
+from radnerf.kernels.march import march
+from radnerf.rendering.occupancy import OccupancyGrid
+from radnerf.types import Rays, RenderOutput, Samples
+
+
+@dataclass(frozen=True)
+class Marching:
+    """How rays are sampled.
+
+    Attributes:
+        step: distance between samples in world units.
+        max_samples: occupied samples a ray may have.
+        near: distance at which rays start.
+        stop: transmittance below which a ray is opaque.
+    """
+
+    step: float = 2 * 3**0.5 / 128
+    max_samples: int = 16
+    near: float = 0.05
+    stop: float = 1e-4
+
+
+def render_head(
+    field: HeadField,
+    grid: OccupancyGrid,
+    rays: Rays,
+    state: HeadState,
+    marching: Marching,
+    jitter: Float[Tensor, " n"] | None = None,
+) -> tuple[RenderOutput, Samples]:
+    """Render rays through the head; colours are premultiplied by alpha.
+
+    Args:
+        state: rows that rays.frame refers to.
+        jitter: in [0, 1), shifts each ray's samples by that many steps (training only).
+    """
+    samples = march(
+        rays.origins,
+        rays.directions,
+        grid.occupied,
+        grid.box,
+        marching.near,
+        marching.step,
+        marching.max_samples,
+        jitter,
+    )
+    directions = rays.directions[samples.ray]
+    points = rays.origins[samples.ray] + samples.t[:, None] * directions
+    out = field(points, directions, rays.frame[samples.ray], state)
+    moved = out.ambient.abs().sum(-1, keepdim=True)
+    values, alpha, depth = composite(
+        out.density, torch.cat([out.rgb, moved], -1), samples, marching.stop
+    )
+    return RenderOutput(values[:, :3], alpha, values[:, 3], depth), samples

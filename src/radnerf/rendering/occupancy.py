@@ -1,0 +1,92 @@
+"""Maximum occupancy grids: the cells that any driving signal ever needs (RAD-NeRF section 3.4).
+
+A grid knows neither network nor audio nor data: it is given a callable that answers queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as nnf
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class OccupancyGrid(nn.Module):
+    """Cells of a box that may hold something, in 2 or 3 dimensions.
+
+    Args:
+        box: (min, max) corners.
+        shape: cells along each axis.
+        threshold: a cell is occupied above min(mean, threshold).
+        decay: of the running maximum at each update.
+        dilation: cells by which a new answer spreads to its neighbours.
+    """
+
+    box: Tensor
+    value: Tensor
+    candidate: Tensor
+    occupied: Tensor
+
+    def __init__(
+        self,
+        box: tuple[tuple[float, ...], tuple[float, ...]],
+        shape: tuple[int, ...],
+        threshold: float,
+        decay: float = 0.95,
+        dilation: int = 1,
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.threshold = threshold
+        self.decay = decay
+        self.dilation = dilation
+        self.register_buffer("box", torch.tensor(box, dtype=torch.float32))
+        self.register_buffer("value", torch.zeros(self.shape))
+        self.register_buffer("candidate", torch.ones(self.shape, dtype=torch.bool))
+        self.register_buffer("occupied", torch.ones(self.shape, dtype=torch.bool))
+
+    def restrict(self, candidate: Bool[Tensor, "*shape"]) -> None:
+        """Rule out cells for good, because no camera sees anything there."""
+        self.candidate &= candidate
+        self.occupied &= candidate
+
+    @torch.no_grad()
+    def update(
+        self,
+        query: Callable[[Float[Tensor, "n d"]], Float[Tensor, " n"]],
+        generator: torch.Generator,
+        share: float = 1.0,
+    ) -> None:
+        """Ask a share of the candidate cells, each at a random point inside it.
+
+        Args:
+            query: value (density or alpha) at points in the box's units.
+            share: of the candidate cells, drawn at random; the others keep their value undecayed.
+        """
+        cells = self.candidate.nonzero()
+        device = cells.device
+        if share < 1:
+            keep = torch.rand(len(cells), generator=generator, device=device) < share
+            cells = cells[keep]
+        if len(cells) == 0:
+            return
+        size = torch.tensor(self.shape, device=device)
+        jitter = torch.rand(cells.shape, generator=generator, device=device)
+        points = self.box[0] + (cells + jitter) / size * (self.box[1] - self.box[0])
+        answer = torch.zeros_like(self.value)
+        answer[cells.unbind(-1)] = query(points)
+        pool = nnf.max_pool3d if len(self.shape) == 3 else nnf.max_pool2d
+        width = 2 * self.dilation + 1
+        spread = pool(answer[None, None], width, 1, self.dilation)[0, 0]
+        decay = torch.ones_like(self.value)
+        decay[cells.unbind(-1)] = self.decay
+        self.value = torch.maximum(self.value * decay, spread) * self.candidate
+        mean = float(self.value[self.candidate].mean())
+        self.occupied = self.candidate & (self.value > min(mean, self.threshold))
+
+    @property
+    def occupied_share(self) -> float:
+        """Share of the box that is occupied."""
+        return float(self.occupied.float().mean())
