@@ -1,0 +1,30 @@
+"""Compositing in plain torch, on a table of rays x samples filled up with empty samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from radnerf.types import Samples
+
+
+def composite(
+    density: Tensor, values: Tensor, samples: Samples, stop: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    rays = len(samples.offsets) - 1
+    counts = samples.offsets.diff()
+    column = torch.arange(len(density), device=density.device) - samples.offsets[samples.ray]
+    width = int(counts.max()) if rays else 0
+    thickness = density.new_zeros(rays, width)
+    thickness = thickness.index_put((samples.ray, column), density * samples.dt)
+
+    behind = thickness.cumsum(1)[:, :-1]
+    before = torch.exp(-torch.nn.functional.pad(behind, (1, 0)))
+    weight = before * -torch.expm1(-thickness)
+    weight = torch.where(before >= stop, weight, 0)[samples.ray, column]
+
+    seen = values.new_zeros(rays, values.shape[1])
+    seen = seen.index_add(0, samples.ray, weight[:, None] * values)
+    alpha = density.new_zeros(rays).index_add(0, samples.ray, weight)
+    depth = density.new_zeros(rays).index_add(0, samples.ray, weight * samples.t)
+    return seen, alpha, depth

@@ -1,0 +1,92 @@
+"""Ray marching in plain torch: every lattice point of every ray, then the occupied ones.
+
+The arithmetic, in its order, is part of the definition: a point next to a cell's border falls to
+the same side in every back end.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from radnerf.types import Samples
+
+TINY = 1e-12
+CHUNK = 16_384  # rays at a time, to bound the memory
+
+
+def march(
+    origins: Tensor,
+    directions: Tensor,
+    occupancy: Tensor,
+    box: Tensor,
+    near: float,
+    step: float,
+    max_samples: int,
+    jitter: Tensor | None,
+) -> Samples:
+    origins, directions = origins.detach(), directions.detach()
+    if jitter is None:
+        jitter = torch.full_like(origins[:, 0], 0.5)
+    first, last = ray_box(origins, directions, box, near)
+    parts = [
+        _march_chunk(
+            origins[rays],
+            directions[rays],
+            first[rays],
+            last[rays],
+            jitter[rays],
+            occupancy,
+            box,
+            step,
+            max_samples,
+        )
+        for rays in torch.arange(len(origins), device=origins.device).split(CHUNK)
+    ]
+    t = torch.cat([part[0] for part in parts])
+    counts = torch.cat([part[1] for part in parts])
+    return pack(t, counts, step)
+
+
+def pack(t: Tensor, counts: Tensor, step: float) -> Samples:
+    """Samples from their distances, ray by ray, and the number of each ray."""
+    offsets = torch.zeros(len(counts) + 1, dtype=torch.long, device=t.device)
+    torch.cumsum(counts, 0, out=offsets[1:])
+    ray = torch.repeat_interleave(counts, output_size=len(t))
+    return Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets)
+
+
+def ray_box(origins: Tensor, directions: Tensor, box: Tensor, near: float) -> tuple[Tensor, Tensor]:
+    """Distances [n] at which rays enter and leave a box; entered after left when they miss."""
+    tiny = torch.full_like(directions, TINY)
+    safe = torch.where(directions.abs() < TINY, tiny, directions)
+    to_low = (box[0] - origins) / safe
+    to_high = (box[1] - origins) / safe
+    first = torch.minimum(to_low, to_high).amax(-1).clamp(min=near)
+    last = torch.maximum(to_low, to_high).amin(-1)
+    return first, last
+
+
+def _march_chunk(
+    origins: Tensor,
+    directions: Tensor,
+    first: Tensor,
+    last: Tensor,
+    jitter: Tensor,
+    occupancy: Tensor,
+    box: Tensor,
+    step: float,
+    max_samples: int,
+) -> tuple[Tensor, Tensor]:
+    """Distances of the kept samples, ray by ray, and their number [n]."""
+    longest = (last - first).amax().item() if len(first) else 0.0
+    pieces = torch.arange(max(int(longest / step) + 2, 0), device=origins.device)
+    t = first[:, None] + (pieces + jitter[:, None]) * step
+    resolution = torch.tensor(occupancy.shape, device=origins.device)
+    cells_per_unit = resolution / (box[1] - box[0])
+    point = origins[:, None] + t[..., None] * directions[:, None]
+    cell = ((point - box[0]) * cells_per_unit).long().clamp(min=torch.zeros_like(resolution))
+    cell = torch.minimum(cell, resolution - 1)
+    keep = (t < last[:, None]) & occupancy[cell[..., 0], cell[..., 1], cell[..., 2]]
+    keep &= keep.cumsum(1) <= max_samples
+    return t[keep], keep.sum(1)
