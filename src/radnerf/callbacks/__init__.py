@@ -1,0 +1,8 @@
+"""Lightning callbacks of the training stages."""
+
+from radnerf.callbacks.checkpoint import StageCheckpoint
+from radnerf.callbacks.ema import ExponentialMovingAverage
+from radnerf.callbacks.preview import Preview
+from radnerf.callbacks.progress import StageProgress
+
+__all__ = ["ExponentialMovingAverage", "Preview", "StageCheckpoint", "StageProgress"]

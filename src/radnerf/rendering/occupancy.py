@@ -90,3 +90,12 @@ class OccupancyGrid(nn.Module):
     def occupied_share(self) -> float:
         """Share of the box that is occupied."""
         return float(self.occupied.float().mean())
+
+    def occupied_at(self, points: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:
+        """Whether points (in the box's units) fall into occupied cells; outside ones do not."""
+        size = torch.tensor(self.shape, device=points.device)
+        position = (points - self.box[0]) / (self.box[1] - self.box[0])
+        cell = (position * size).floor().long()
+        inside = ((cell >= 0) & (cell < size)).all(-1)
+        cell = cell.clamp_min(0).minimum(size - 1)
+        return inside & self.occupied[cell.unbind(-1)]

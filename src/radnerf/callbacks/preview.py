@@ -1,0 +1,71 @@
+"""Pictures while training: held-out frames as they are and as the portrait renders them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from radnerf.callbacks.ema import ExponentialMovingAverage
+from radnerf.data.clip import write_image
+from radnerf.modules.stage import StageModule
+
+
+class Preview(pl.Callback):
+    """Writes previews/<stage>_<percent>.png, truth above rendering, at fixed shares of the budget.
+
+    Args:
+        folder: where the pictures go.
+        ema: previews show the averaged weights.
+        n_pictures: a stage.
+        n_frames: held-out frames side by side in a picture.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ema: ExponentialMovingAverage,
+        n_pictures: int = 4,
+        n_frames: int = 3,
+    ) -> None:
+        self.folder = folder
+        self.ema = ema
+        self.n_pictures = n_pictures
+        self.n_frames = n_frames
+        self._next = 1
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StageModule)
+        self._next = int(module.progress * self.n_pictures) + 1
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, *_args: Any
+    ) -> None:
+        assert isinstance(module, StageModule)
+        if module.progress * self.n_pictures < self._next or not trainer.is_global_zero:
+            return
+        self._next = int(module.progress * self.n_pictures) + 1
+        with self.ema.averaged(module), torch.no_grad():
+            picture = self.picture(module)
+        percent = round(100 * module.progress)
+        write_image(self.folder / f"{module.name}_{percent:03d}.png", picture)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(f"preview/{module.name}", [picture])
+
+    def picture(self, module: StageModule) -> np.ndarray:
+        """Truth (above) and rendering (below) of held-out frames, RGB."""
+        clip = module.data.clip
+        frames = np.linspace(clip.n_train, len(clip) - 1, self.n_frames).round().astype(int)
+        columns = []
+        for i in frames:
+            batch = module.data.whole_frame(int(i))
+            truth, rendered = (
+                (value.clamp(0, 1).view(*clip.size, 3).cpu().numpy() * 255).round()
+                for value in (batch.target, module.predict(batch))
+            )
+            columns.append(np.concatenate([truth, rendered]))
+        return np.concatenate(columns, 1).astype(np.uint8)

@@ -1,0 +1,76 @@
+"""A progress bar that knows budgets: share done, time left and how good it looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from torch import Tensor
+
+from radnerf.modules.stage import StageModule
+
+
+class StageProgress(pl.Callback):
+    """One line a stage; without a terminal a plain line every tenth of the budget."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._printed = -1
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, StageModule)
+        self._bar = Progress(
+            TextColumn("[bold]{task.description:6}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]} left  {task.fields[note]}"),
+        )
+        if self._bar.console.is_terminal:
+            self._bar.start()
+        self._task = self._bar.add_task(module.name, total=1.0, left="?", note="")
+        self._printed = -1
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        assert isinstance(module, StageModule) and self._bar is not None and self._task is not None
+        if trainer.global_step % 10:
+            return
+        done = module.progress
+        psnr = trainer.callback_metrics.get(f"{module.name}/psnr")
+        shown = f"{float(psnr):.1f} dB" if isinstance(psnr, Tensor) else ""
+        note = f"step {trainer.global_step}  {shown}"
+        left = clock(module.budget.remaining_s(trainer.global_step))
+        self._bar.update(self._task, completed=done, left=left, note=note)
+        tenth = int(done * 10)
+        if not self._bar.console.is_terminal and tenth > self._printed:
+            self._printed = tenth
+            print(f"{module.name}: {done:4.0%}, {left} left, {note}", flush=True)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss, or a question mark while they are unknown."""
+    if seconds != seconds:
+        return "?"
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,156 @@
+"""The head stage, and the lips stage that sharpens the mouth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from radnerf.geometry.hull import cell_centres, visual_hull
+from radnerf.losses import alpha_entropy, color_error, outside_motion, structural_error
+from radnerf.modules.stage import StageModule
+from radnerf.types import Batch, Samples
+
+
+@dataclass(frozen=True)
+class HeadLoss:
+    """Weights of the head's losses."""
+
+    entropy: float = 1e-4
+    region: float = 0.1  # at the end of the stage; rises linearly from zero
+    structural: float = 0.01  # on lips patches
+
+
+class HeadModule(StageModule):
+    """Learns head and audio net against the true torso over the background plate.
+
+    Args:
+        loss_weights: see HeadLoss.
+        grid_every: steps between updates of the occupancy grid; 0 leaves it as it is.
+        samples_per_step: batches grow or shrink towards this many field samples, so that a step
+            costs the same while the grid tightens; None keeps sampling.n_rays.
+    """
+
+    name = "head"
+
+    def __init__(
+        self,
+        *args: Any,
+        loss_weights: HeadLoss,
+        grid_every: int = 16,
+        samples_per_step: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.loss_weights = loss_weights
+        self.grid_every = grid_every
+        self.samples_per_step = samples_per_step
+
+    @property
+    def trained_parts(self) -> list[nn.Module]:
+        return [self.portrait.head, self.portrait.audio_net]
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.global_step == 0 and self.grid_every:
+            self.carve()
+
+    @torch.no_grad()
+    def carve(self) -> None:
+        """Rule out the cells that fall outside the head's silhouettes."""
+        grid, data = self.portrait.head_grid, self.data
+        poses, masks = data.head_masks(pad=max(2, data.clip.size[1] // 100))
+        points = cell_centres(grid.box.cpu(), grid.shape).reshape(-1, 3)  # type: ignore[arg-type]
+        inside = visual_hull(points, poses, masks.cpu(), data.clip.focal, data.clip.centre)
+        grid.restrict(inside.view(grid.shape).to(grid.box.device))
+
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        if self.grid_every and self.global_step % self.grid_every == 0:
+            self.update_grid(batch)
+
+    @torch.no_grad()
+    def update_grid(self, batch: Batch) -> None:
+        """Raise the maximum occupancy grid to what the batch's frames need."""
+        generator = self.generator(0)
+        state = self.portrait.head_state(batch.conditioning)
+
+        def density(points: Tensor) -> Tensor:
+            answers = []
+            for part in points.split(1 << 17):
+                frame = torch.randint(
+                    len(state.code), (len(part),), generator=generator, device=part.device
+                )
+                answers.append(self.portrait.head.density(part, frame, state)[0])
+            return torch.cat(answers)
+
+        self.portrait.head_grid.update(density, generator)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        weights = self.loss_weights
+        jitter = torch.rand(
+            len(batch.xy), generator=self.generator(1), device=batch.xy.device
+        )
+        out, samples = self.portrait.render_head(
+            batch.rays, self.portrait.head_state(batch.conditioning), jitter
+        )
+        self.balance(samples, len(batch.xy))
+        pixels = out.rgb + batch.behind * (1 - out.alpha[:, None])
+        terms = {
+            "color": color_error(pixels, batch.target),
+            "entropy": weights.entropy * alpha_entropy(out.alpha),
+            "region": self.region_weight * outside_motion(out.ambient, batch.face),
+        }
+        if batch.patch is not None:
+            terms["structural"] = weights.structural * patch_error(pixels, batch)
+        return torch.stack(list(terms.values())).sum(), terms | {
+            "psnr": -10 * torch.log10(terms["color"].detach()),
+            "samples_per_ray": torch.tensor(len(samples.t) / max(1, len(batch.xy))),
+        }
+
+    def predict(self, batch: Batch) -> Tensor:
+        out, _ = self.portrait.render_head(
+            batch.rays, self.portrait.head_state(batch.conditioning)
+        )
+        return out.rgb + batch.behind * (1 - out.alpha[:, None])
+
+    @property
+    def region_weight(self) -> float:
+        """Weight of the face-region regularization now."""
+        return self.loss_weights.region * self.progress
+
+    def balance(self, samples: Samples, n_rays: int) -> None:
+        """Draw as many rays next time as make about samples_per_step samples."""
+        if self.samples_per_step is None:
+            return
+        wanted = n_rays * self.samples_per_step / max(1, len(samples.t))
+        low, high = self.sampling.n_rays // 8, self.sampling.n_rays
+        blend = 0.8 * self.data.n_rays + 0.2 * min(max(wanted, low), high)
+        self.data.n_rays = int(blend)
+
+
+class LipsModule(HeadModule):
+    """Goes on from the head stage with every other step on lips patches, the grid frozen."""
+
+    name = "lips"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, grid_every=0, **kwargs)
+
+    def balance(self, samples: Samples, n_rays: int) -> None:
+        """Patches would mislead the count: the head stage's number of rays stays."""
+
+    @property
+    def region_weight(self) -> float:
+        return self.loss_weights.region
+
+
+def patch_error(pixels: Tensor, batch: Batch) -> Tensor:
+    """Structural error of a batch of patches."""
+    assert batch.patch is not None
+    height, width = batch.patch
+    images = [
+        value.view(-1, height, width, 3).permute(0, 3, 1, 2) for value in (pixels, batch.target)
+    ]
+    return structural_error(*images)

@@ -1,0 +1,141 @@
+"""What all training stages share: optimiser groups, schedule by budget, checkpoint contents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from radnerf.data.datamodule import ClipDataModule, Sampling
+from radnerf.modules.budget import Budget
+from radnerf.rendering.portrait import Portrait
+from radnerf.types import Batch
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam's learning rates by kind of parameter, and their exponential decay over the stage."""
+
+    grid: float = 5e-3
+    net: float = 5e-4
+    attention_factor: float = 5.0
+    final_factor: float = 0.1
+    warmup: float = 0.0  # share of the budget over which the rates rise from a tenth
+
+    def at(self, progress: float) -> float:
+        """Factor at a share of the budget."""
+        rise = min(1.0, 0.1 + 0.9 * progress / self.warmup) if self.warmup else 1.0
+        return float(rise * self.final_factor**progress)
+
+
+class StageModule(pl.LightningModule):
+    """A training stage of a portrait.
+
+    Args:
+        portrait: shared by all stages; a stage trains some of its parts.
+        budget: time or steps of this stage.
+        rates: learning rates.
+        sampling: how batches are drawn.
+        seed: of everything random in a step; a step's randomness is a function of its number.
+    """
+
+    name = "stage"
+
+    def __init__(
+        self,
+        portrait: Portrait,
+        budget: Budget,
+        rates: LearningRates,
+        sampling: Sampling,
+        seed: int = 0,
+        optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+    ) -> None:
+        super().__init__()
+        self.portrait = portrait
+        self.budget = budget
+        self.rates = rates
+        self.sampling = sampling
+        self.seed = seed
+        self.optimizer_factory = optimizer or torch.optim.Adam
+
+    @property
+    def trained_parts(self) -> list[nn.Module]:
+        """The parts of the portrait that this stage trains."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch and the terms to log."""
+        raise NotImplementedError
+
+    def predict(self, batch: Batch) -> Tensor:
+        """The stage's picture of a batch's pixels, for previews."""
+        raise NotImplementedError
+
+    @property
+    def data(self) -> ClipDataModule:
+        return cast(ClipDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget used."""
+        return self.budget.progress(self.global_step)
+
+    def trained_parameters(self) -> Iterator[nn.Parameter]:
+        for part in self.trained_parts:
+            yield from part.parameters()
+
+    def generator(self, purpose: int) -> torch.Generator:
+        """Random numbers for this step and purpose, the same after resuming."""
+        seed = hash((self.seed, self.global_step, purpose)) & 0x7FFFFFFF
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def setup(self, stage: str) -> None:
+        self.portrait.requires_grad_(False)
+        for parameter in self.trained_parameters():
+            parameter.requires_grad_(True)
+
+    def on_train_start(self) -> None:
+        self.budget.start()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        loss, terms = self.loss(batch)
+        if self.global_step % 10 == 0:
+            self.log_dict({f"{self.name}/{key}": value for key, value in terms.items()})
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        if self.progress >= 1:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        groups: dict[str, list[nn.Parameter]] = {"grid": [], "net": [], "attention": []}
+        for part in self.trained_parts:
+            for name, parameter in part.named_parameters():
+                kind = "grid" if name.endswith("table") else "net"
+                kind = "attention" if name.startswith("attention") else kind
+                groups[kind].append(parameter)
+        lr = {
+            "grid": self.rates.grid,
+            "net": self.rates.net,
+            "attention": self.rates.net * self.rates.attention_factor,
+        }
+        optimizer = self.optimizer_factory(
+            [{"params": groups[kind], "lr": lr[kind]} for kind in groups if groups[kind]]
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda _step: self.rates.at(self.progress)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["budget_used_s"] = self.budget.elapsed_s
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.budget.used_s = float(checkpoint["budget_used_s"])

@@ -1,0 +1,180 @@
+"""The whole portrait: head over torso over background, and what drives it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from radnerf.errors import UserError
+from radnerf.fields.audio_net import AudioNet
+from radnerf.fields.head import HeadField, HeadState
+from radnerf.fields.torso import TorsoField, TorsoState
+from radnerf.geometry.cameras import rays_through
+from radnerf.geometry.rotations import head_pose_vector
+from radnerf.rendering.head import Marching, render_head
+from radnerf.rendering.occupancy import OccupancyGrid
+from radnerf.types import Conditioning, Rays, RenderOutput, Samples
+
+# A portrait file names its parts; nothing outside this list is ever imported because of a file.
+COMPONENTS = frozenset(
+    {
+        "radnerf.fields.audio_net.AudioNet",
+        "radnerf.fields.encodings.GridEncoding",
+        "radnerf.fields.head.HeadField",
+        "radnerf.fields.torso.TorsoField",
+        "radnerf.rendering.head.Marching",
+        "radnerf.rendering.occupancy.OccupancyGrid",
+    }
+)
+
+
+def build(config: Any) -> Any:
+    """Construct the nested components that a config names, as Hydra would, but only known ones.
+
+    Raises:
+        UserError: a `_target_` that is not a component of this project.
+    """
+    if isinstance(config, list):
+        return [build(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    values = {key: build(value) for key, value in config.items() if key != "_target_"}
+    if "_target_" not in config:
+        return values
+    target = config["_target_"]
+    if target not in COMPONENTS:
+        raise UserError(f"A portrait cannot have the part {target!r}: it is none of this project.")
+    module, name = target.rsplit(".", 1)
+    try:
+        return getattr(importlib.import_module(module), name)(**values)
+    except TypeError as error:
+        raise UserError(f"The portrait's part {name} has settings that do not fit: {error}.") from error
+
+
+class Portrait(nn.Module):
+    """Fields, occupancy and audio net of one person, with every way to render them.
+
+    Args:
+        config: the nested kwargs that this portrait was built from (kept for the portrait file).
+    """
+
+    def __init__(
+        self,
+        audio_net: AudioNet,
+        head: HeadField,
+        torso: TorsoField,
+        head_grid: OccupancyGrid,
+        torso_grid: OccupancyGrid,
+        marching: Marching,
+        config: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.audio_net = audio_net
+        self.head = head
+        self.torso = torso
+        self.head_grid = head_grid
+        self.torso_grid = torso_grid
+        self.marching = marching
+        self.config = config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Portrait:
+        """Build from nested kwargs (see conf/model).
+
+        Raises:
+            UserError: unknown or ill-fitting parts.
+        """
+        try:
+            return cls(**build(config), config=config)
+        except TypeError as error:
+            raise UserError(f"The portrait's config does not fit this version: {error}.") from error
+
+    def encode_audio(self, windows: Float[Tensor, "f 8 16 c"]) -> Float[Tensor, "f d"]:
+        """Audio codes of frames, from their feature windows."""
+        return self.audio_net(windows)
+
+    def head_state(self, driving: Conditioning) -> HeadState:
+        return self.head.state(self.encode_audio(driving.audio), driving.eye, driving.index)
+
+    def torso_state(self, driving: Conditioning) -> TorsoState:
+        return self.torso.state(driving.pose, driving.index)
+
+    def render_head(
+        self, rays: Rays, state: HeadState, jitter: Float[Tensor, " n"] | None = None
+    ) -> tuple[RenderOutput, Samples]:
+        """The head alone, colours premultiplied by alpha."""
+        return render_head(self.head, self.head_grid, rays, state, self.marching, jitter)
+
+    def render_torso(
+        self, xy: Float[Tensor, "n 2"], frame: Int[Tensor, " n"], state: TorsoState
+    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
+        """RGB (straight) and alpha of the torso at image points, only where its grid says so."""
+        needed = self.torso_grid.occupied_at(xy)
+        rgb, alpha = self.torso(xy[needed], frame[needed], state)
+        index = needed.nonzero()
+        full_rgb = xy.new_zeros(len(xy), 3).index_put((index[:, 0],), rgb.to(xy.dtype))
+        full_alpha = xy.new_zeros(len(xy)).index_put((index[:, 0],), alpha.to(xy.dtype))
+        return full_rgb, full_alpha
+
+    def render_pixels(
+        self,
+        rays: Rays,
+        xy: Float[Tensor, "n 2"],
+        background: Float[Tensor, "n 3"],
+        head_state: HeadState,
+        torso_state: TorsoState,
+        jitter: Float[Tensor, " n"] | None = None,
+    ) -> tuple[Float[Tensor, "n 3"], RenderOutput, Samples]:
+        """Finished pixels: head over torso over background."""
+        head, samples = self.render_head(rays, head_state, jitter)
+        rgb, alpha = self.render_torso(xy, rays.frame, torso_state)
+        behind = rgb * alpha[:, None] + background * (1 - alpha[:, None])
+        return head.rgb + behind * (1 - head.alpha[:, None]), head, samples
+
+    @torch.inference_mode()
+    def render(
+        self,
+        pose: Float[Tensor, "4 4"],
+        focal: float,
+        centre: tuple[float, float],
+        size: tuple[int, int],
+        code: Float[Tensor, " d"],
+        eye: float,
+        background: Float[Tensor, "h w 3"],
+        chunk: int = 1 << 16,
+    ) -> Float[Tensor, "h w 3"]:
+        """One frame in [0, 1].
+
+        Args:
+            pose: camera-to-world, in memory convention (data/clip.py).
+            focal, centre: in pixels of the frame that is rendered.
+            size: height and width.
+            code: audio code (encode_audio).
+            eye: eye control, percent of the image area; 0.25 is open.
+            chunk: pixels rendered at once, which bounds the memory.
+        """
+        height, width = size
+        device = code.device
+        index = torch.full((1,), -1, device=device)
+        head_state = self.head.state(code[None], torch.tensor([eye], device=device), index)
+        torso_state = self.torso.state(head_pose_vector(pose[None]).to(device), index)
+        image = torch.empty(height * width, 3, device=device)
+        flat_background = background.reshape(-1, 3).to(device)
+        for start in range(0, height * width, chunk):
+            pixel = torch.arange(start, min(start + chunk, height * width), device=device)
+            uv = torch.stack([pixel % width, pixel // width], -1) + 0.5
+            frame = torch.zeros_like(pixel)
+            origins, directions = rays_through(pose[None].to(device), frame, uv, focal, centre)
+            xy = uv / torch.tensor([width, height], device=device) * 2 - 1
+            image[pixel], _, _ = self.render_pixels(
+                Rays(origins, directions, frame),
+                xy,
+                flat_background[pixel],
+                head_state,
+                torso_state,
+            )
+        return image.view(height, width, 3).clamp(0, 1)
