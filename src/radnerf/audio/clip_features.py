@@ -1,0 +1,88 @@
+"""Feature windows of a clip on disk: read when they are current, else made from its sound.
+
+Letters: T video frames, C feature width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from radnerf.audio.extractors import Extractor
+from radnerf.audio.load import Wave, load_audio, normalise_loudness
+from radnerf.audio.windows import WINDOW, windows
+from radnerf.data.clip import FPS, SAMPLE_RATE
+from radnerf.errors import UserError
+
+FrameWindows = Float[np.ndarray, "frames 16 c"]
+
+
+def audio_windows(
+    wave: Wave, extractor: Extractor, n_frames: int | None = None, fps: float = FPS
+) -> FrameWindows:
+    """Feature windows of a recording at any loudness; by default as many as it has frames."""
+    if n_frames is None:
+        n_frames = round(len(wave) / SAMPLE_RATE * fps)
+    return windows(extractor(normalise_loudness(wave)), n_frames, fps)
+
+
+def clip_features(
+    root: str | Path, extractor: Extractor, n_frames: int, fps: float = FPS
+) -> FrameWindows:
+    """Windows of all frames of a clip, from aud_<name>.npy or, when that is stale, aud.wav.
+
+    Raises:
+        UserError: the clip has no sound.
+    """
+    root = Path(root)
+    path, note = root / f"aud_{extractor.name}.npy", root / f"aud_{extractor.name}.json"
+    sound = root / "aud.wav"
+    if not sound.is_file():
+        raise UserError(f"{root} has no aud.wav to take features from: preprocess the clip again.")
+    made_from = {
+        "extractor": extractor.fingerprint,
+        "sound": hashlib.sha256(sound.read_bytes()).hexdigest(),
+        "fps": fps,
+    }
+    if path.is_file() and note.is_file() and note.read_text() == json.dumps(made_from):
+        features = read_features(path)
+        if features.shape == (n_frames, WINDOW, extractor.dim):
+            return features
+    features = audio_windows(load_audio(sound), extractor, n_frames, fps)
+    # The note goes last and comes off first, so that it never vouches for other features.
+    note.unlink(missing_ok=True)
+    _replace(path, lambda partial: np.save(partial, features))
+    _replace(note, lambda partial: partial.write_text(json.dumps(made_from)))
+    return features
+
+
+def read_features(path: str | Path) -> FrameWindows:
+    """Windows [T, 16, C] from a file, such as the public aud.npy, aud_eo.npy and aud_hu.npy.
+
+    Raises:
+        UserError: missing, unreadable, or of another shape.
+    """
+    path = Path(path)
+    try:
+        features = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as audio features ({error}).") from error
+    if features.ndim != 3 or features.shape[1] != WINDOW:
+        raise UserError(f"{path} holds {features.shape} numbers instead of frames x {WINDOW} x C.")
+    return features.astype(np.float32)
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that a crash leaves the old one or the new one."""
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

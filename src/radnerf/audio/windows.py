@@ -1,0 +1,91 @@
+"""Feature windows of video frames, whole and streaming.
+
+Letters: S feature steps (50 a second), C feature width, T video frames, F frames of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from radnerf.audio.extractors import FEATURE_RATE, HOP, Extractor
+from radnerf.data.clip import FPS
+
+WINDOW = 16  # feature steps of a frame
+ATTENTION_FRAMES = 8  # t-4 .. t+3
+
+
+def windows(
+    features: Float[np.ndarray, "steps c"], n_frames: int, fps: float = FPS
+) -> Float[np.ndarray, "frames 16 c"]:
+    """The 16 steps around the start of each frame, as public clips have them at 25 fps.
+
+    Frame t sees the steps [2t - 8, 2t + 8); beyond the ends of the recording is silence (0).
+    """
+    first = np.round(np.arange(n_frames) * (FEATURE_RATE / fps)).astype(np.int64)
+    n_steps = int(first[-1]) + WINDOW if n_frames else 0
+    short = max(0, n_steps - WINDOW // 2 - len(features))
+    padded = np.pad(features, ((WINDOW // 2, short), (0, 0)))
+    return padded[first[:, None] + np.arange(WINDOW)]
+
+
+def attention_windows(
+    frame_windows: Float[Tensor, "t 16 c"], index: Int[Tensor, " f"]
+) -> Float[Tensor, "f 8 16 c"]:
+    """Windows of the frames index - 4 .. index + 3; frames that do not exist are zero."""
+    offsets = torch.arange(ATTENTION_FRAMES, device=index.device) - ATTENTION_FRAMES // 2
+    frames = index[:, None] + offsets
+    exists = (frames >= 0) & (frames < len(frame_windows))
+    chosen = frame_windows[frames.clamp(0, len(frame_windows) - 1)]
+    return chosen * exists[:, :, None, None]
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """What a stream has heard and still needs."""
+
+    wave: Float[np.ndarray, " samples"]
+    steps_done: int  # steps of the waveform above whose features exist already
+    features: Float[np.ndarray, "steps c"]  # from the next frame's window on
+
+    @classmethod
+    def start(cls, extractor: Extractor) -> StreamState:
+        """Nothing heard yet: silence."""
+        silence = np.zeros((WINDOW // 2, extractor.dim), np.float32)
+        return cls(np.zeros(0, np.float32), 0, silence)
+
+
+def stream(
+    extractor: Extractor,
+    state: StreamState,
+    wave: Float[np.ndarray, " samples"],
+    last: bool = False,
+) -> tuple[Float[np.ndarray, "frames 16 c"], StreamState]:
+    """Windows (25 fps) that become complete with the next samples of a recording.
+
+    The samples must have their loudness set beforehand (see speech_gain). last=True ends the
+    recording: silence follows, and every frame begun is given. Together the windows are those of
+    the whole recording; each comes 160 ms and the extractor's context after its frame.
+    """
+    heard = np.concatenate([state.wave, wave.astype(np.float32, copy=False)])
+    ready = -(-len(heard) // HOP) if last else max(0, len(heard) - extractor.context) // HOP
+    features = state.features
+    if ready > state.steps_done:
+        features = np.concatenate([features, extractor(heard)[state.steps_done : ready]])
+    ready = max(ready, state.steps_done)
+
+    step = int(FEATURE_RATE / FPS)
+    if last:
+        n_frames = -(-(len(features) - WINDOW // 2) // step)
+        missing = max(0, (n_frames - 1) * step + WINDOW - len(features))
+        features = np.pad(features, ((0, missing), (0, 0)))
+    else:
+        n_frames = max(0, (len(features) - WINDOW) // step + 1)
+    rows = np.arange(n_frames)[:, None] * step + np.arange(WINDOW)
+    dropped = max(0, ready - -(-extractor.context // HOP))
+    rest = StreamState(heard[dropped * HOP :], ready - dropped, features[n_frames * step :])
+    return features[rows], rest

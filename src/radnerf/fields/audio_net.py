@@ -1,0 +1,101 @@
+"""Audio feature windows to the audio code that moves the face (RAD-NeRF section 3.2).
+
+Letters: F frames, C feature width, D code width.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+ATTENTION_FRAMES = 8
+SMOOTHING = 0.35  # share of the previous frame's code at test time
+
+
+class WindowNet(nn.Module):
+    """One frame's 16 feature steps to a code: four strided convolutions and two layers."""
+
+    def __init__(self, dim: int, code_dim: int = 64, dropout: float = 0.0) -> None:
+        super().__init__()
+        widths = (dim, 32, 32, 64, 64)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv1d(before, after, 3, stride=2, padding=1), nn.LeakyReLU(0.02)]
+        self.convolutions = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(64, 64),
+            nn.LeakyReLU(0.02),
+            nn.Linear(64, code_dim),
+        )
+
+    def forward(self, window: Float[Tensor, "n 16 c"]) -> Float[Tensor, "n d"]:
+        return self.head(self.convolutions(window.transpose(1, 2)).squeeze(-1))
+
+
+class FrameAttention(nn.Module):
+    """Weighted mean of the codes of neighbouring frames, for steady lips."""
+
+    def __init__(self, code_dim: int = 64) -> None:
+        super().__init__()
+        widths = (code_dim, 16, 8, 4, 2, 1)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv1d(before, after, 3, padding=1), nn.LeakyReLU(0.02)]
+        self.convolutions = nn.Sequential(*layers)
+        self.weights = nn.Linear(ATTENTION_FRAMES, ATTENTION_FRAMES)
+
+    def forward(self, codes: Float[Tensor, "f 8 d"]) -> Float[Tensor, "f d"]:
+        scores = self.weights(self.convolutions(codes.transpose(1, 2)).squeeze(1))
+        return (scores.softmax(-1)[..., None] * codes).sum(1)
+
+
+class AudioNet(nn.Module):
+    """The audio feature extractor: WindowNet on each of 8 frames, then attention over them.
+
+    Without attention, the code is that of the middle frame alone (row 4, the frame itself).
+    """
+
+    def __init__(
+        self, dim: int, code_dim: int = 64, attention: bool = True, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.code_dim = code_dim
+        self.window_net = WindowNet(dim, code_dim, dropout)
+        self.attention = FrameAttention(code_dim) if attention else None
+
+    def forward(self, audio: Float[Tensor, "f 8 16 c"]) -> Float[Tensor, "f d"]:
+        if self.attention is None:
+            return self.window_net(audio[:, ATTENTION_FRAMES // 2])
+        codes = self.window_net(audio.flatten(0, 1))
+        return self.attention(codes.unflatten(0, audio.shape[:2]))
+
+    def parameter_groups(self, lr: float, attention_factor: float = 5.0) -> list[dict]:
+        """Optimiser groups: the attention learns attention_factor times faster (public code)."""
+        groups: list[dict] = [{"params": list(self.window_net.parameters()), "lr": lr}]
+        if self.attention is not None:
+            parameters = list(self.attention.parameters())
+            groups.append({"params": parameters, "lr": lr * attention_factor})
+        return groups
+
+
+def smooth(
+    code: Float[Tensor, " d"], state: Float[Tensor, " d"] | None
+) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+    """Lip smoothing at test time: a_t = 0.35 a_(t-1) + 0.65 a_t; the state of frame 0 is None."""
+    smoothed = code if state is None else SMOOTHING * state + (1 - SMOOTHING) * code
+    return smoothed, smoothed
+
+
+def smooth_track(codes: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
+    """Lip smoothing of consecutive frames' codes."""
+    state: Tensor | None = None
+    rows = []
+    for code in codes:
+        row, state = smooth(code, state)
+        rows.append(row)
+    return torch.stack(rows)

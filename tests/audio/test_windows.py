@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from radnerf.audio import HOP, MelExtractor, StreamState, attention_windows, stream, windows
+
+
+def test_a_frame_sees_the_sixteen_steps_around_its_start() -> None:
+    features = np.arange(1, 61, dtype=np.float32)[:, None]
+    out = windows(features, 30)
+    assert out.shape == (30, 16, 1)
+    assert out[10, :, 0].tolist() == list(range(13, 29))  # steps 12 .. 27 hold 13 .. 28
+    assert out[0, :, 0].tolist() == [0] * 8 + list(range(1, 9))
+    assert out[29, :, 0].tolist() == [*range(51, 61), *[0] * 6]
+
+
+def test_frames_after_the_sound_are_silent_and_features_beyond_the_frames_are_dropped() -> None:
+    features = np.ones((10, 3), np.float32)
+    assert np.all(windows(features, 20)[10:] == 0)
+    assert windows(features, 2).shape == (2, 16, 3)
+
+
+def test_thirty_frames_a_second_stay_in_time() -> None:
+    features = np.arange(100, dtype=np.float32)[:, None]
+    assert windows(features, 60, fps=30.0)[30, 8, 0] == 50  # one second in
+
+
+def test_attention_sees_four_frames_back_and_three_ahead() -> None:
+    frames = torch.arange(1.0, 11.0)[:, None, None].expand(10, 16, 2)
+    out = attention_windows(frames, torch.tensor([0, 5, 9]))
+    assert out.shape == (3, 8, 16, 2)
+    assert out[:, :, 0, 0].tolist() == [
+        [0, 0, 0, 0, 1, 2, 3, 4],
+        [2, 3, 4, 5, 6, 7, 8, 9],
+        [6, 7, 8, 9, 10, 0, 0, 0],
+    ]
+
+
+@pytest.mark.parametrize("samples", [1, 5 * HOP, 16_000, 16_001, 33_333])
+@pytest.mark.parametrize("chunk", [100, 640, 5000, 50_000])
+def test_streamed_windows_are_those_of_the_whole(samples: int, chunk: int) -> None:
+    extractor = MelExtractor(dim=8)
+    wave = 0.1 * np.random.default_rng(samples).standard_normal(samples).astype(np.float32)
+    state, parts = StreamState.start(extractor), []
+    for start in range(0, samples, chunk):
+        part, state = stream(extractor, state, wave[start : start + chunk])
+        parts.append(part)
+    part, _ = stream(extractor, state, wave[:0], last=True)
+    streamed = np.concatenate([*parts, part])
+    whole = windows(extractor(wave), len(streamed))
+    assert len(streamed) == -(-samples // (2 * HOP))
+    np.testing.assert_allclose(streamed, whole, atol=1e-5)
+
+
+def test_a_stream_keeps_little_and_answers_in_time() -> None:
+    extractor = MelExtractor()
+    state, given = StreamState.start(extractor), 0
+    for second in range(1, 11):
+        part, state = stream(extractor, state, np.zeros(16_000, np.float32))
+        given += len(part)
+        assert given >= 25 * second - 5  # 160 ms ahead and the context of a step
+    assert len(state.wave) < 4 * HOP
+    assert len(state.features) <= 16

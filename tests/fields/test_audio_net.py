@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from radnerf.fields.audio_net import AudioNet, smooth, smooth_track
+
+
+@pytest.mark.parametrize("dim", [29, 40, 1024])
+def test_a_code_a_frame(dim: int) -> None:
+    assert AudioNet(dim)(torch.randn(3, 8, 16, dim)).shape == (3, 64)
+
+
+def test_the_code_depends_on_neighbours_only_with_attention() -> None:
+    torch.manual_seed(0)
+    audio = torch.randn(2, 8, 16, 10)
+    other = audio.clone()
+    other[:, 0] += 1.0
+    with_attention, without = AudioNet(10).eval(), AudioNet(10, attention=False).eval()
+    assert not torch.allclose(with_attention(audio), with_attention(other))
+    assert torch.equal(without(audio), without(other))
+
+
+def test_attention_is_a_convex_mean_of_the_frames_codes() -> None:
+    torch.manual_seed(0)
+    net = AudioNet(10).eval()
+    assert net.attention is not None
+    codes = torch.randn(5, 8, 64)
+    mean = net.attention(codes)
+    assert torch.all(mean <= codes.max(1).values + 1e-6)
+    assert torch.all(mean >= codes.min(1).values - 1e-6)
+    same = codes[:, :1].expand(5, 8, 64)
+    torch.testing.assert_close(net.attention(same), codes[:, 0])
+
+
+def test_the_attention_learns_faster_and_nothing_is_left_out() -> None:
+    net = AudioNet(10)
+    groups = net.parameter_groups(1e-3)
+    assert [g["lr"] for g in groups] == [1e-3, pytest.approx(5e-3)]
+    grouped = {p for g in groups for p in g["params"]}
+    assert grouped == set(net.parameters())
+
+
+def test_smoothing_keeps_a_third_of_the_past() -> None:
+    codes = torch.tensor([[1.0], [0.0], [0.0]])
+    first, state = smooth(codes[0], None)
+    second, state = smooth(codes[1], state)
+    third, _ = smooth(codes[2], state)
+    assert [first.item(), second.item(), third.item()] == pytest.approx([1.0, 0.35, 0.35**2])
+    torch.testing.assert_close(smooth_track(codes), torch.stack([first, second, third]))
