@@ -1,0 +1,115 @@
+"""What the landmarks mean: trust in each point, and the face's own frame."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from radnerf.data.clip import OUTER_EYE_DISTANCE
+from radnerf.geometry.face68 import MESH_TO_68, OUTER_EYE_CORNERS
+
+N_MESH = 478
+
+FOREHEAD, CHIN, SUBNASALE = 10, 152, 2
+OUTER_EYES_MESH = (33, 263)
+EAR_MESH = (127, 356)  # where the cheek meets the ear
+EYELIDS_MESH = np.array(
+    [7, 163, 144, 145, 153, 154, 155, 173, 157, 158, 159, 160, 161, 246]
+    + [249, 390, 373, 374, 380, 381, 382, 398, 384, 385, 386, 387, 388, 466]
+)
+BROWS_MESH = np.array(
+    [70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276]
+)
+IRISES_MESH = np.arange(468, 478)
+
+MOVING, HALF_MOVING = 0.05, 0.3
+
+
+def to_68(landmarks: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "t 68 2"]:
+    """The 68-point convention, x and y only, of either kind of landmarks."""
+    points = landmarks[..., :2]
+    return points if points.shape[-2] == 68 else points[..., list(MESH_TO_68), :]
+
+
+def trust(shape: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, " k"]:
+    """Weight of each landmark for the head's pose: lips, jaw and gaze move with the speech."""
+    weights = np.ones(len(shape))
+    if len(shape) == 68:
+        weights[:17] = MOVING
+        weights[17:27] = HALF_MOVING
+        weights[[37, 38, 40, 41, 43, 44, 46, 47]] = HALF_MOVING
+        weights[48:] = MOVING
+        # The upper ends of the jaw line stand at the ears and do not move.
+        weights[[0, 1, 15, 16]] = HALF_MOVING
+        return weights
+    weights[shape[:, 0] < shape[SUBNASALE, 0]] = MOVING
+    weights[EYELIDS_MESH] = HALF_MOVING
+    weights[BROWS_MESH] = HALF_MOVING
+    weights[IRISES_MESH] = MOVING
+    return weights
+
+
+def mean_shape(landmarks: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "k 3"]:
+    """A first face shape in the world's frame and unit (up, towards the camera, right).
+
+    The mesh brings its own depth; 68 flat points get that of an ellipsoid, which the bundle
+    adjustment then corrects.
+    """
+    shape = _mean_of_mesh(landmarks) if landmarks.shape[1] == N_MESH else _mean_of_68(landmarks)
+    return in_world(shape)
+
+
+def in_world(shape: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 3"]:
+    """The same shape with outer eye corners OUTER_EYE_DISTANCE apart and the head's middle at 0."""
+    left, right = shape[list(OUTER_EYE_CORNERS if len(shape) == 68 else OUTER_EYES_MESH)]
+    scaled = shape * (OUTER_EYE_DISTANCE / np.linalg.norm(right - left))
+    eyes = (left + right) / 2 * (OUTER_EYE_DISTANCE / np.linalg.norm(right - left))
+    # A head is about 1.8 times as deep as its outer eye corners are wide, eyes half way up.
+    return scaled - eyes + np.array([0.0, 0.85 * OUTER_EYE_DISTANCE, 0.0])
+
+
+def _mean_of_mesh(landmarks: Float[np.ndarray, "t 478 3"]) -> Float[np.ndarray, "478 3"]:
+    every = max(1, len(landmarks) // 500)
+    points = landmarks[::every].astype(np.float64)
+    points = np.stack([-points[..., 1], -points[..., 2], points[..., 0]], -1)
+    rigid = np.ones(N_MESH, bool)
+    rigid[points.mean(0)[:, 0] < points.mean(0)[SUBNASALE, 0]] = False
+    rigid[IRISES_MESH] = False
+    mean = points[0]
+    for _ in range(3):
+        target = mean - mean[rigid].mean(0)
+        centred = points - points[:, rigid].mean(1, keepdims=True)
+        u, singular, vt = np.linalg.svd(centred[:, rigid].transpose(0, 2, 1) @ target[rigid])
+        scale = singular.sum(-1) / (centred[:, rigid] ** 2).sum((1, 2))
+        mean = np.median(scale[:, None, None] * centred @ (u @ vt), axis=0)
+    right = mean[263] - mean[33] + mean[291] - mean[61]
+    up = mean[FOREHEAD] - mean[CHIN]
+    right = right / np.linalg.norm(right)
+    up = up - right * (up @ right)
+    up = up / np.linalg.norm(up)
+    return mean @ np.stack([up, np.cross(right, up), right], -1)
+
+
+def _mean_of_68(landmarks: Float[np.ndarray, "t 68 c"]) -> Float[np.ndarray, "68 3"]:
+    points = landmarks[..., :2].astype(np.float64)
+    eyes = points[:, 36:48].mean(1, keepdims=True)
+    width = np.linalg.norm(points[:, 45] - points[:, 36], axis=-1)[:, None, None]
+    flat = np.median((points - eyes) / width, axis=0)  # in outer eye distances
+    right, down = flat[:, 0], flat[:, 1]
+    # Half axes of a face, in outer eye distances, and how far the nose stands out of it.
+    depth = 1.0 * np.sqrt(np.maximum(0.02, 1 - (right / 0.95) ** 2 - ((down - 0.3) / 1.6) ** 2))
+    depth[27:31] += np.linspace(0.05, 0.25, 4)
+    depth[31:36] += 0.1
+    return np.stack([-down, depth, right], -1)
+
+
+def to_unit(
+    poses: Float[np.ndarray, "t 4 4"], shape: Float[np.ndarray, "k 3"]
+) -> tuple[Float[np.ndarray, "t 4 4"], Float[np.ndarray, "k 3"]]:
+    """Scale and move the world so that the shape stands as `in_world` has it; images are kept."""
+    left, right = shape[list(OUTER_EYE_CORNERS if len(shape) == 68 else OUTER_EYES_MESH)]
+    scale = OUTER_EYE_DISTANCE / np.linalg.norm(right - left)
+    moved = in_world(shape)
+    poses = poses.copy()
+    poses[:, :3, 3] = poses[:, :3, 3] * scale + (moved[0] - shape[0] * scale)
+    return poses.astype(np.float32), moved.astype(np.float32)

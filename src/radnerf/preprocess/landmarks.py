@@ -1,0 +1,223 @@
+"""Face landmarks of every frame: 478 mesh points, found by MediaPipe or read from a file."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from radnerf.data.clip import FPS
+from radnerf.errors import UserError
+from radnerf.preprocess.face import N_MESH
+
+# Faces in one frame, the larger first, in pixels of the frame: [478, 3].
+Detector = Callable[[UInt8[np.ndarray, "h w 3"]], list[np.ndarray]]
+
+MAX_LOST_SECONDS = 1.0
+# A second face counts when this wide against the first, for this long.
+SECOND_FACE = 0.4
+SECOND_FACE_SECONDS = 0.4
+
+BY_PATH = (
+    "set `landmarks` to a face_landmarker.task file or to a .npy of landmarks made elsewhere "
+    "([frames, 478, 2 or 3] or [frames, 68, 2], pixels of the video), or use Python 3.10 to 3.12"
+)
+
+
+def detect(
+    frames: Iterable[UInt8[np.ndarray, "h w 3"]], detector: Detector, n_frames: int
+) -> Float[np.ndarray, "t 478 3"]:
+    """Landmarks of the one face; gaps of up to a second are bridged in a straight line.
+
+    Raises:
+        UserError: no face, a face lost for longer, or two faces.
+    """
+    found = np.full((n_frames, N_MESH, 3), np.nan, np.float32)
+    crowded: list[int] = []
+    for i, frame in enumerate(frames):
+        faces = detector(frame)
+        if faces:
+            found[i] = faces[0]
+        if len(faces) > 1 and _width(faces[1]) > SECOND_FACE * _width(faces[0]):
+            crowded.append(i)
+    if len(crowded) > SECOND_FACE_SECONDS * FPS:
+        raise UserError(
+            f"Two faces are in the picture, first at {crowded[0] / FPS:.1f} s "
+            f"(frame {crowded[0]}): crop or cut the video to one person."
+        )
+    return bridge(found)
+
+
+def bridge(found: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "t k c"]:
+    """Fill frames of NaN, up to MAX_LOST_SECONDS in a row, in a straight line.
+
+    Raises:
+        UserError: longer gaps, or nothing found at all.
+    """
+    seen = np.isfinite(found).all((1, 2))
+    if not seen.any():
+        raise UserError(
+            f"No face was found in any of the {len(found)} frames, from frame 0 on: "
+            "give a video of one person who looks towards the camera."
+        )
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], seen, [True]]).astype(int)))
+    gaps = edges.reshape(-1, 2)
+    lost = [(a, b) for a, b in gaps if b - a > MAX_LOST_SECONDS * FPS]
+    if lost:
+        where = ", ".join(f"{a / FPS:.1f} s to {b / FPS:.1f} s" for a, b in lost[:4])
+        raise UserError(
+            f"No face was found from {where} (frame {lost[0][0]} on): "
+            "cut these seconds out of the video."
+        )
+    full = found.copy()
+    index = np.arange(len(found))
+    for a, b in gaps:
+        before, after = max(a - 1, 0), min(b, len(found) - 1)
+        before = before if seen[before] else after
+        after = after if seen[after] else before
+        share = (index[a:b] - before) / max(after - before, 1)
+        full[a:b] = found[before] + share[:, None, None] * (found[after] - found[before])
+    return full
+
+
+def _width(face: Float[np.ndarray, "k c"]) -> float:
+    return float(np.ptp(face[:, 0]))
+
+
+@contextlib.contextmanager
+def mediapipe_detector(model: Path | None = None) -> Iterator[Detector]:
+    """A detector that follows faces from frame to frame; `model` is a face_landmarker.task.
+
+    Raises:
+        UserError: this Python's MediaPipe is missing or brings no models, and none was given.
+    """
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _quiet():
+        try:
+            mediapipe: Any = importlib.import_module("mediapipe")
+            mesh = None if model else mediapipe.solutions.face_mesh.FaceMesh
+        except (ImportError, AttributeError) as error:
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            raise UserError(
+                f"Python {version} has no MediaPipe with face models ({error}): {BY_PATH}."
+            ) from error
+        finder = _Tasks(mediapipe, model) if model else _Mesh(mesh)
+        try:
+            yield finder
+        finally:
+            finder.close()
+
+
+class _Mesh:
+    """FaceMesh of MediaPipe below 0.10.30, whose models are in the wheel."""
+
+    def __init__(self, mesh: Any) -> None:
+        self.mesh = mesh(refine_landmarks=True, max_num_faces=2)
+
+    def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[np.ndarray]:
+        square, side = _square(frame)
+        faces = self.mesh.process(square).multi_face_landmarks or []
+        return _sorted([face.landmark for face in faces], side)
+
+    def close(self) -> None:
+        self.mesh.close()
+
+
+class _Tasks:
+    """FaceLandmarker of newer MediaPipe with a model file from the user."""
+
+    def __init__(self, mediapipe: Any, model: Path) -> None:
+        try:
+            tasks = mediapipe.tasks
+            self.finder = tasks.vision.FaceLandmarker.create_from_options(
+                tasks.vision.FaceLandmarkerOptions(
+                    base_options=tasks.BaseOptions(model_asset_path=str(model)),
+                    running_mode=tasks.vision.RunningMode.VIDEO,
+                    num_faces=2,
+                )
+            )
+        except (AttributeError, RuntimeError, ValueError, OSError) as error:
+            raise UserError(f"{model} cannot be loaded as a face landmark model ({error}).") from (
+                error
+            )
+        self.image = mediapipe.Image
+        self.format = mediapipe.ImageFormat.SRGB
+        self.time = 0
+
+    def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[np.ndarray]:
+        square, side = _square(frame)
+        image = self.image(image_format=self.format, data=square)
+        self.time += round(1000 / FPS)
+        return _sorted(self.finder.detect_for_video(image, self.time).face_landmarks, side)
+
+    def close(self) -> None:
+        self.finder.close()
+
+
+def _square(frame: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "s s 3"], int]:
+    """Padded to a square (right or below): MediaPipe's turned regions assume one."""
+    height, width = frame.shape[:2]
+    side = max(height, width)
+    if height != width:
+        frame = np.pad(frame, ((0, side - height), (0, side - width), (0, 0)))
+    return np.ascontiguousarray(frame), side
+
+
+def _sorted(faces: list[Any], side: int) -> list[np.ndarray]:
+    """Point lists as arrays in pixels, larger faces first, the same face twice dropped."""
+    arrays = [np.array([(p.x, p.y, p.z) for p in face], np.float32) * side for face in faces]
+    arrays.sort(key=_width, reverse=True)
+    return [
+        face
+        for i, face in enumerate(arrays)
+        if all(
+            np.linalg.norm((face - other)[:, :2].mean(0)) > _width(other) / 2
+            for other in arrays[:i]
+        )
+    ]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the native library's start-up messages off the terminal."""
+    sys.stderr.flush()
+    with contextlib.ExitStack() as stack:
+        saved = os.dup(2)
+        stack.callback(os.close, saved)
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+
+
+def read_landmarks(path: Path, n_frames: int) -> Float[np.ndarray, "t k c"]:
+    """Landmarks made elsewhere, one row a frame at 25 a second, NaN where unseen.
+
+    Raises:
+        UserError: unreadable, of another shape, or for another number of frames.
+    """
+    try:
+        points = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as landmarks ({error}): {BY_PATH}.") from error
+    shape = getattr(points, "shape", ())
+    good = len(shape) == 3 and shape[1:] in ((478, 2), (478, 3), (68, 2))
+    if not good or points.dtype.kind not in "fiu":
+        raise UserError(f"{path} holds an array of shape {shape}: {BY_PATH}.")
+    if abs(len(points) - n_frames) > 2:
+        raise UserError(
+            f"{path} has {len(points)} rows for a video of {n_frames} frames at 25 a second: "
+            "make the landmarks from the same video."
+        )
+    rows = np.minimum(np.arange(n_frames), len(points) - 1)
+    return bridge(points[rows].astype(np.float32))

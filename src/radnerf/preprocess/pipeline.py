@@ -1,0 +1,303 @@
+"""From a video to a clip folder: the stages in order, each with what it reads and writes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import wave
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from radnerf.data import clip as layout
+from radnerf.data.clip import FPS, SAMPLE_RATE, Clip
+from radnerf.errors import UserError
+from radnerf.preprocess import face, headbox, landmarks, sheet, video
+from radnerf.preprocess.parsing import parse_clip
+from radnerf.preprocess.plate import background_plate
+from radnerf.preprocess.poses import solve_poses
+from radnerf.preprocess.stages import Desk, Stage, file_hash, locked, run_stages
+from radnerf.preprocess.torso import torso_image
+
+FOCAL = 2.4  # image widths; hardly observable in a portrait video, so a setting
+LANDMARK_SIDE = 1280  # larger videos are scaled down to this before landmarks are sought
+WORKERS = 2
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+Open = Callable[[], AbstractContextManager[landmarks.Detector]]
+
+
+def preprocess_video(
+    path: str | Path,
+    root: str | Path,
+    *,
+    clip_id: str,
+    resolution: int | None = None,
+    focal: float | None = None,
+    landmarks_path: str | Path | None = None,
+    detector: Open | None = None,
+    workers: int = WORKERS,
+) -> Clip:
+    """Turn a video of one talking person into a clip folder; what is up to date is kept.
+
+    Args:
+        path: the video, in any container, codec, frame rate, sample rate and rotation.
+        root: the clip folder to make.
+        clip_id: the clip's name in its metadata.
+        resolution: the longer side in pixels; smaller videos keep their size.
+        focal: focal length in image widths, FOCAL when not given.
+        landmarks_path: landmarks made elsewhere (.npy), or a face_landmarker.task to find them.
+        detector: opens the face detector; MediaPipe's when not given.
+        workers: threads.
+
+    Raises:
+        UserError: the video cannot be used, and why; a folder made by this call is removed.
+    """
+    source, root = Path(path), Path(root)
+    probed = video.probe(source)
+    given = Path(landmarks_path) if landmarks_path else None
+    if given and not given.is_file():
+        raise UserError(f"{given} does not exist: {landmarks.BY_PATH}.")
+    fresh = not root.exists()
+    try:
+        with locked(root):
+            stages = _stages(
+                probed,
+                clip_id,
+                probed.fit(resolution),
+                focal or FOCAL,
+                given,
+                detector or (lambda: landmarks.mediapipe_detector(given)),
+                workers,
+            )
+            run_stages(stages, root, probed.n_frames)
+            return Clip.open(root)
+    except UserError:
+        if fresh:
+            shutil.rmtree(root, ignore_errors=True)
+        raise
+
+
+def _stages(
+    probed: video.Video,
+    clip_id: str,
+    size: tuple[int, int],
+    focal: float,
+    given: Path | None,
+    detector: Open,
+    workers: int,
+) -> list[Stage]:
+    n = probed.n_frames
+    content = file_hash(probed.path)
+    track = {"landmarks": file_hash(given) if given else "mediapipe"}
+    source = {"video": content, "n": n}
+
+    def audio(desk: Desk) -> None:
+        write_wav(desk.out / "aud.wav", video.read_audio(probed.path, probed.start), n)
+
+    def find_landmarks(desk: Desk) -> None:
+        if given and given.suffix == ".npy":
+            points = landmarks.read_landmarks(given, n)
+        else:
+            seen = probed.fit(LANDMARK_SIDE)
+            frames = video.ahead(video.read_frames(probed, seen))
+            with detector() as find:
+                points = landmarks.detect(video.counted(frames, desk.report), find, n)
+            points = points * (probed.width / seen[1])
+        points = points * (size[1] / probed.width)
+        np.save(desk.out / "landmarks.npy", points.astype(np.float32))
+
+    def frames(desk: Desk) -> None:
+        points = face.to_68(np.load(desk.root / "landmarks.npy"))
+        folder = desk.out / "ori_imgs"
+
+        def write(i: int, rgb: UInt8[np.ndarray, "h w 3"]) -> None:
+            layout.write_image(folder / f"{i}.jpg", rgb)
+            np.savetxt(folder / f"{i}.lms", points[i], fmt="%.4f")
+
+        decoded = video.counted(video.ahead(video.read_frames(probed, size)), desk.report)
+        for _ in side_by_side(lambda item: write(*item), enumerate(decoded), workers):
+            pass
+
+    def parse(desk: Desk) -> None:
+        points = np.load(desk.root / "landmarks.npy")
+        results = parse_clip(_frame_reader(desk.root), points, n, desk.report, workers)
+
+        def write(item: tuple[int, Any, Any]) -> None:
+            i, labels, alpha = item
+            layout.write_parsing(desk.out / "parsing" / f"{i}.png", labels)
+            write_grey(desk.out / "matte" / f"{i}.png", alpha)
+
+        for _ in side_by_side(write, results, workers):
+            pass
+
+    def plate(desk: Desk) -> None:
+        rgb = background_plate(_frame_reader(desk.root), _matte_reader(desk.root), n)
+        layout.write_image(desk.out / "bc.jpg", rgb)
+
+    def layers(desk: Desk) -> None:
+        read, matte = _frame_reader(desk.root), _matte_reader(desk.root)
+        points = np.load(desk.root / "landmarks.npy")
+        behind = layout.read_image(desk.root / "bc.jpg")
+
+        def write(i: int) -> None:
+            rgb, alpha = read(i), matte(i)
+            labels = read_parsing(desk.root, i)
+            torso = torso_image(rgb, labels, alpha, points[i], behind)
+            layout.write_image(desk.out / "torso_imgs" / f"{i}.png", torso)
+            layout.write_image(desk.out / "gt_imgs" / f"{i}.jpg", over(rgb, alpha, behind))
+
+        for _ in video.counted(side_by_side(write, range(n), workers), desk.report):
+            pass
+
+    def poses(desk: Desk) -> None:
+        points = np.load(desk.root / "landmarks.npy")
+        first = face.mean_shape(points)
+        c2w, shape, report = solve_poses(
+            points[..., :2], size, focal * size[1], first, face.trust(first)
+        )
+        c2w, shape = face.to_unit(c2w, shape)
+        with (desk.out / "poses.npz").open("wb") as file:
+            np.savez(file, poses=c2w, shape=shape, report=json.dumps(report.as_dict()))
+
+    def index(desk: Desk) -> None:
+        points = face.to_68(np.load(desk.root / "landmarks.npy"))
+        solved = np.load(desk.root / "poses.npz")
+        eye = smooth_eye(np.array([layout.eye_ratio(p, *size) for p in points]))
+        centre = (size[1] / 2, size[0] / 2)
+        box, coverage = headbox.head_box(
+            solved["shape"],
+            solved["poses"],
+            lambda i: read_parsing(desk.root, i) == layout.HEAD,
+            focal * size[1],
+            centre,
+        )
+        layout.write_transforms(desk.out, solved["poses"], eye, focal * size[1], centre)
+        meta = {
+            "format": 1,
+            "id": clip_id,
+            "fps": FPS,
+            "size": list(size),
+            "head_box": np.round(box, 4).tolist(),
+            "focal_px": focal * size[1],
+            "tracking": json.loads(str(solved["report"])) | {"head_box_coverage": coverage},
+            "source": {
+                "file": probed.path.name,
+                "size": [probed.height, probed.width],
+                "fps": round(probed.source_fps, 3),
+                "rotation": probed.rotation,
+                "codec": probed.codec,
+            },
+        }
+        (desk.out / "clip.json").write_text(json.dumps(meta, indent=1))
+
+    def contact_sheet(desk: Desk) -> None:
+        layout.write_image(desk.out / "preprocess.png", sheet.contact_sheet(Clip.open(desk.root)))
+
+    return [
+        Stage("audio", ("aud.wav",), audio, (), source, seconds_a_frame=0.0005),
+        Stage(
+            "landmarks",
+            ("landmarks.npy",),
+            find_landmarks,
+            (),
+            source | track | {"size": size},
+            seconds_a_frame=0.009,
+        ),
+        Stage(
+            "frames",
+            ("ori_imgs",),
+            frames,
+            ("landmarks",),
+            source | {"size": size},
+            seconds_a_frame=0.006,
+        ),
+        Stage("poses", ("poses.npz",), poses, ("landmarks",), {"focal": focal}),
+        Stage("parsing", ("parsing", "matte"), parse, ("frames",), {}, seconds_a_frame=0.08),
+        Stage("plate", ("bc.jpg",), plate, ("parsing",), {}, seconds_a_frame=0.004),
+        Stage(
+            "layers",
+            ("gt_imgs", "torso_imgs"),
+            layers,
+            ("parsing", "plate"),
+            {},
+            seconds_a_frame=0.04,
+        ),
+        Stage(
+            "index",
+            ("transforms_train.json", "transforms_val.json", "clip.json"),
+            index,
+            ("poses", "parsing", "layers"),
+            {"id": clip_id, "focal": focal, "file": probed.path.name},
+        ),
+        Stage("sheet", ("preprocess.png",), contact_sheet, ("index", "audio", "layers")),
+    ]
+
+
+def side_by_side(work: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
+    """Results in order, with a few items at work at a time, so that memory does not grow."""
+    with ThreadPoolExecutor(workers) as pool:
+        running: deque[Future[B]] = deque()
+        for item in items:
+            running.append(pool.submit(work, item))
+            if len(running) > 2 * workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+
+
+def over(
+    rgb: UInt8[np.ndarray, "h w 3"],
+    alpha: UInt8[np.ndarray, "h w"],
+    behind: UInt8[np.ndarray, "h w 3"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The person over the background plate."""
+    share = alpha.astype(np.float32)[..., None] / 255
+    mixed: Float[np.ndarray, "h w 3"] = share * rgb + (1 - share) * behind
+    return (mixed + 0.5).astype(np.uint8)
+
+
+def smooth_eye(eye: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
+    """Eye ratio without the landmarks' tremble: weights 1, 2, 1, blinks keep their depth."""
+    padded = np.pad(eye, 1, mode="edge")
+    return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+
+
+def write_wav(path: Path, sound: Float[np.ndarray, " s"], n_frames: int) -> None:
+    """16-bit wav exactly as long as the frames; silence fills what the file lacks."""
+    length = round(n_frames / FPS * SAMPLE_RATE)
+    sound = np.pad(sound[:length], (0, max(0, length - len(sound))))
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((np.clip(sound, -1, 1) * 32767).round().astype("<i2").tobytes())
+
+
+def write_grey(path: Path, grey: UInt8[np.ndarray, "h w"]) -> None:
+    layout.write_image(path, np.repeat(grey[..., None], 3, -1))
+
+
+def read_parsing(root: Path, i: int) -> UInt8[np.ndarray, "h w"]:
+    rgb = layout.read_image(root / "parsing" / f"{i}.png")
+    labels = np.zeros(rgb.shape[:2], np.uint8)
+    for label, colour in layout.PARSING_RGB.items():
+        labels[(rgb == colour).all(-1)] = label
+    return labels
+
+
+def _frame_reader(root: Path) -> Callable[[int], Any]:
+    return lambda i: layout.read_image(root / "ori_imgs" / f"{i}.jpg")
+
+
+def _matte_reader(root: Path) -> Callable[[int], Any]:
+    return lambda i: cv2.imread(str(root / "matte" / f"{i}.png"), cv2.IMREAD_GRAYSCALE)

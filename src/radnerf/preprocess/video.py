@@ -1,0 +1,259 @@
+"""Reading any video: what is in it, its frames at 25 a second, its sound at 16 kHz mono."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import av
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from radnerf.data.clip import FPS, SAMPLE_RATE
+from radnerf.errors import UserError
+
+T = TypeVar("T")
+
+MIN_SECONDS = 1.0
+# How much shorter than its header says a file may be before it counts as cut off.
+CUT_OFF_SECONDS = 1.0
+# Audio that ends this much before the picture is padded, else the picture is cut to it.
+AUDIO_PAD_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file as the stages see it: upright, 25 frames a second, as long as its sound."""
+
+    path: Path
+    width: int  # upright, in the file's own pixels
+    height: int
+    rotation: int  # degrees counter-clockwise that turn a decoded frame upright
+    start: float  # time of the first frame, seconds
+    n_frames: int  # at FPS
+    source_fps: float
+    codec: str
+
+    def fit(self, resolution: int | None) -> tuple[int, int]:
+        """Height and width, even, with the longer side scaled down to `resolution` at most."""
+        scale = min(1.0, (resolution or max(self.width, self.height)) / max(self.size))
+        height, width = (max(2, round(side * scale / 2) * 2) for side in self.size)
+        if resolution and resolution % 2 and max(height, width) > resolution:
+            height, width = (min(side, resolution - 1) for side in (height, width))
+        return height, width
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
+def probe(path: Path) -> Video:
+    """Look a video over without decoding more than its first frame.
+
+    Raises:
+        UserError: no such file, not a video, cut off, no picture, no sound, or too short.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: give the path of a video file.")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{path} has no picture: give a video of one talking person.")
+            if not container.streams.audio:
+                raise UserError(f"{path} has no audio track: give a video with the speech in it.")
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or stream.guessed_rate or FPS)
+            spans: dict[int, list[float]] = {}
+            for packet in container.demux(stream, container.streams.audio[0]):
+                if packet.pts is None or packet.time_base is None:
+                    continue
+                begin = float(packet.pts * packet.time_base)
+                end = begin + float((packet.duration or 0) * packet.time_base)
+                span = spans.setdefault(packet.stream.index, [begin, end])
+                span[:] = min(span[0], begin), max(span[1], end)
+            declared = (container.duration or 0) / av.time_base
+            audio_index = container.streams.audio[0].index
+            codec = stream.codec_context.name
+        with av.open(str(path)) as container:
+            frame = next(container.decode(video=0), None)
+    except (av.FFmpegError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read as a video ({_reason(error)}): "
+            "convert or copy it again, for example to mp4."
+        ) from error
+    if frame is None or stream.index not in spans:
+        raise UserError(f"{path} holds no frame that can be decoded: copy or convert it again.")
+    if audio_index not in spans or spans[audio_index][1] <= spans[audio_index][0]:
+        raise UserError(f"{path} has an empty audio track: give a video with the speech in it.")
+    (start, end), (audio_start, audio_end) = spans[stream.index], spans[audio_index]
+    if end - start <= 0:
+        end = start + 1 / rate
+    held = max(end, audio_end) - min(start, audio_start)
+    if held < declared - CUT_OFF_SECONDS and held < 0.95 * declared:
+        raise UserError(
+            f"{path} is cut off: it should last {declared:.1f} s but holds only {held:.1f} s; "
+            "copy or download it again."
+        )
+    seconds = end - start
+    if audio_end - start < seconds - AUDIO_PAD_SECONDS:
+        seconds = max(0.0, audio_end - start)
+    if seconds < MIN_SECONDS:
+        raise UserError(
+            f"{path} has only {seconds:.2f} s of picture with sound: "
+            f"at least {MIN_SECONDS:.0f} s are needed, minutes make a good portrait."
+        )
+    rotation = round(getattr(frame, "rotation", 0) or 0) % 360
+    height, width = frame.height, frame.width
+    if rotation in (90, 270):
+        height, width = width, height
+    return Video(
+        path=path,
+        width=width,
+        height=height,
+        rotation=rotation,
+        start=start,
+        n_frames=round(seconds * FPS),
+        source_fps=rate,
+        codec=codec,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def read_frames(
+    video: Video, size: tuple[int, int] | None = None
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    """Upright RGB frames at 25 a second, each the decoded frame nearest to its time.
+
+    Frames are scaled to `size` (height, width) with an area filter.
+
+    Raises:
+        UserError: the decoder gives up before the end of the video.
+    """
+    shown = 0
+    last: av.VideoFrame | None = None
+    last_time = 0.0
+
+    def emit(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+        image = np.ascontiguousarray(
+            np.rot90(frame.to_ndarray(format="rgb24"), video.rotation // 90)
+        )
+        if size is not None and image.shape[:2] != size:
+            smaller = image.shape[0] >= size[0]
+            filter_ = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+            image = np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=filter_))
+        return image
+
+    try:
+        with av.open(str(video.path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for frame in container.decode(stream):
+                if frame.pts is None:
+                    continue
+                time = float(frame.pts * stream.time_base) - video.start
+                # `last` serves every output time that is nearer to it than to this frame.
+                while last is not None and shown / FPS <= (last_time + time) / 2:
+                    if shown == video.n_frames:
+                        return
+                    yield emit(last)
+                    shown += 1
+                last, last_time = frame, time
+    except av.FFmpegError as error:
+        if shown < video.n_frames - FPS:
+            raise UserError(
+                f"{video.path} is damaged at {shown / FPS:.1f} s ({_reason(error)}): "
+                "copy or convert it again."
+            ) from error
+    if last is None or shown < video.n_frames - max(FPS, FPS / video.source_fps + 1):
+        raise UserError(
+            f"{video.path} is cut off: its picture ends at {shown / FPS:.1f} s "
+            f"of {video.n_frames / FPS:.1f} s; copy or download it again."
+        )
+    while shown < video.n_frames:
+        yield emit(last)
+        shown += 1
+
+
+def read_audio(path: Path, start: float = 0.0) -> Float[np.ndarray, " s"]:
+    """Sound of any file at 16 kHz mono in [-1, 1], from time `start` of the file's clock on.
+
+    Raises:
+        UserError: no audio, nothing in it, or unreadable.
+    """
+    pieces: list[np.ndarray] = []
+    first: float | None = None
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise UserError(f"{path} has no audio track: give a file with speech in it.")
+            stream = container.streams.audio[0]
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+            for frame in container.decode(stream):
+                if first is None:
+                    first = float((frame.pts or 0) * (frame.time_base or 0))
+                pieces += [out.to_ndarray()[0] for out in resampler.resample(frame)]
+            pieces += [out.to_ndarray()[0] for out in resampler.resample(None)]
+    except (av.FFmpegError, ValueError) as error:
+        if not pieces:
+            raise UserError(
+                f"{path} cannot be read as audio ({_reason(error)}): convert it, say to wav."
+            ) from error
+    sound = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+    if not len(sound):
+        raise UserError(f"{path} has an empty audio track: give a file with speech in it.")
+    skip = round((start - (first or 0.0)) * SAMPLE_RATE)
+    return sound[skip:] if skip >= 0 else np.pad(sound, (-skip, 0))
+
+
+def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
+    """The same items, made in a thread a few ahead: decoding overlaps with the work on them."""
+    box: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: tuple[str, T | BaseException | None]) -> bool:
+        while not stop.is_set():
+            try:
+                box.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put(("item", item)):
+                    return
+            put(("end", None))
+        except BaseException as error:
+            put(("error", error))
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = box.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                assert isinstance(value, BaseException)
+                raise value
+            yield value  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def counted(items: Iterator[T], report: Callable[[int], None]) -> Iterator[T]:
+    """The same items, reporting how many have been handed out."""
+    for i, item in enumerate(items):
+        yield item
+        report(i + 1)
