@@ -1,0 +1,38 @@
+"""Make a trained portrait say any audio: python render.py portrait=FILE audio=FILE out=FILE.mp4"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from radnerf.cli import run
+
+
+def main(config: DictConfig) -> None:
+    # Imported late, so that --help and a misspelt option answer at once.
+    from hydra.utils import instantiate
+    from rich.console import Console
+    from rich.progress import track
+
+    from radnerf.errors import UserError
+    from radnerf.inference.bundle import PortraitBundle
+    from radnerf.inference.video import Sound, VideoWriter
+    from radnerf.kernels import set_backend
+
+    out, audio = Path(config.out), Path(config.audio)
+    if any(out.resolve() == Path(source).resolve() for source in (audio, config.portrait)):
+        raise UserError(f"out={out} would replace a file that is being read: choose another name.")
+    set_backend(config.kernels)
+    bundle = PortraitBundle.load(config.portrait)
+    video = VideoWriter(out, bundle.fps, Sound.of_file(audio))
+    driver = instantiate(config.driver)(bundle=bundle)
+    with video:
+        for frame in track(driver, "rendering", console=Console(stderr=True)):
+            video.write(frame)
+    seconds = len(driver) / driver.fps
+    print(f"{out}: {len(driver)} frames, {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    run(main, "render", paths=("portrait", "audio", "out", "pose", "background"))

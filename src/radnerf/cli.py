@@ -1,0 +1,154 @@
+"""What the entry scripts share: Hydra with errors in one sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from radnerf.errors import UserError
+
+INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
+
+
+def run(
+    task: Callable[[DictConfig], None], config_name: str, paths: Collection[str] = ()
+) -> NoReturn:
+    """Run a script's task with its Hydra configuration, then exit.
+
+    The configuration lies in conf/ beside the script. What the user can solve is one line on
+    stderr and exit code 1; Ctrl-C is exit code 130.
+
+    Args:
+        task: takes the composed configuration.
+        config_name: of the file in conf/, without .yaml.
+        paths: options whose values may hold any characters without quotes.
+    """
+    # Hydra hands exceptions on instead of printing them over several lines.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    script = Path(task.__code__.co_filename).resolve()
+    try:
+        sys.argv[1:] = _checked(sys.argv[1:], paths)
+        hydra.main(str(script.parent / "conf"), config_name, version_base="1.3")(_guarded(task))()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        _fail(explain(error, script.name))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def _guarded(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """The task, leaving at once on a user's error: Hydra would print the options again."""
+
+    def guarded(config: DictConfig) -> None:
+        try:
+            task(config)
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            _fail(explain(error, Path(task.__code__.co_filename).name))
+
+    # Hydra names the job after the module of the task.
+    guarded.__module__ = task.__module__
+    return guarded
+
+
+def explain(error: BaseException, script: str) -> str:
+    """One sentence for an error of the user's, or of Hydra's about the user's options.
+
+    Raises:
+        BaseException: the error itself, when it is neither.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, UserError):
+            return str(link)
+        link = link.__cause__ or link.__context__
+    more = f"`python {script} --help` lists the options."
+    text = str(error)
+    if isinstance(error, MissingMandatoryValue):
+        name = re.search(r"full_key: (\S+)", text) or re.search(r"value: (\S+)", text)
+        return f"The option {name[1] if name else '?'}=... is missing: {more}"
+    if found := re.search(r"Could not override '(?P<name>[^']+)'", text):
+        return f"There is no option '{found['name']}': {more}"
+    if found := re.search(r"Could not (?:find|load) '(?P<name>[^']+)'", text):
+        group, _, choice = found["name"].rpartition("/")
+        known = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        choices = f"choose one of {', '.join(known)}" if known else more
+        return f"There is no {group or 'configuration'}={choice}: {choices}"
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        first = text.strip().splitlines()[0].rstrip(".")
+        # Hydra's constructor errors wrap others, whose traceback a developer needs.
+        if "Error in call to target" not in first:
+            return f"The options cannot be used ({first}): {more}"
+    raise error
+
+
+def quote(argument: str) -> str:
+    """The option name=value with its value in Hydra's quotes, as it stands."""
+    name, _, value = argument.partition("=")
+    # A backslash is literal except before the quote and at the end.
+    value = re.sub(r"(\\*)'", lambda m: m[1] * 2 + r"\'", value)
+    value = re.sub(r"(\\+)$", lambda m: m[1] * 2, value)
+    return f"{name}='{value}'"
+
+
+def _checked(arguments: Sequence[str], paths: Collection[str]) -> list[str]:
+    """Command-line arguments that Hydra can read."""
+    parser = get_args_parser()
+    script = Path(sys.argv[0]).name
+    more = f"`python {script} --help` lists the options."
+
+    def refuse(message: str) -> NoReturn:
+        name = message.removeprefix("unrecognized arguments: ")
+        raise UserError(f"There is no option '{name}': {more}")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    known = parser.parse_args(arguments)
+    checked = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if argument in known.overrides:
+            if name.lstrip("+") in paths and equals and not _hydra_value(value):
+                swept = known.multirun and _parses(argument)
+                argument = argument if swept else quote(argument)
+            if not _parses(argument):
+                raise UserError(f"The option '{argument}' cannot be read: write name=value; {more}")
+        checked.append(argument)
+    return checked
+
+
+def _hydra_value(value: str) -> bool:
+    """Whether a value is quoted by the user, empty, or refers to other options."""
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return quoted or value in ("", "null") or "${" in value
+
+
+def _parses(argument: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave by an exception, so that half-written files are removed on the way."""
+    sys.exit(128 + number)

@@ -1,0 +1,188 @@
+"""The portrait file: everything rendering needs, in one safetensors file.
+
+Tensors sit in the file as they are; everything else is JSON in the header's metadata. The file is
+untrusted: it is read without pickle, holds no paths, and names no class but a portrait's parts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from radnerf.errors import UserError
+from radnerf.files import whole_file
+from radnerf.rendering.portrait import COMPONENTS
+
+FORMAT = "radnerf-portrait"
+VERSION = 1
+WEIGHT = "weights/"
+MAX_HEADER = 16 << 20  # bytes; more is not a header of ours
+
+
+@dataclass
+class PortraitBundle:
+    """A trained portrait and the tracks of the clip it was trained on."""
+
+    id: str
+    portrait: dict[str, Any]  # Portrait.from_config takes it
+    weights: dict[str, Tensor]
+    extractor: dict[str, Any]  # name and settings of the audio feature extractor
+    poses: Float[Tensor, "t 4 4"]  # camera-to-world, memory convention of data/clip.py
+    eye: Float[Tensor, " t"]  # eye opening, percent of the image area
+    focal: float  # pixels
+    centre: tuple[float, float]
+    size: tuple[int, int]  # height, width
+    fps: float
+    background: UInt8[Tensor, "h w 3"]
+    n_train: int  # the first n_train frames were trained on
+    version: int = VERSION
+
+    def save(self, path: str | Path) -> None:
+        """Write the file; it appears whole or not at all.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        path = Path(path)
+        tensors = {WEIGHT + name: value for name, value in self.weights.items()}
+        tensors |= {"poses": self.poses, "eye": self.eye, "background": self.background}
+        # A copy each: safetensors refuses tensors that share memory.
+        tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+        facts = {name: getattr(self, name) for name in _FACTS}
+        metadata = {"format": FORMAT, "version": str(self.version), "facts": json.dumps(facts)}
+        with whole_file(path) as part:
+            try:
+                save_file(tensors, part, metadata)
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> PortraitBundle:
+        """Read a portrait file.
+
+        Raises:
+            UserError: missing, not a portrait, cut short, of another version, or its parts do not
+                fit together.
+        """
+        path = Path(path)
+        metadata = _read_metadata(path)
+        try:
+            facts = json.loads(metadata["facts"])
+            tensors = load_file(path)
+            bundle = cls(
+                weights={k[len(WEIGHT) :]: v for k, v in tensors.items() if k.startswith(WEIGHT)},
+                poses=tensors["poses"],
+                eye=tensors["eye"],
+                background=tensors["background"],
+                version=VERSION,
+                **{name: read(facts[name]) for name, read in _FACTS.items()},
+            )
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is damaged ({error}): make the portrait again.") from error
+        _check(bundle, path)
+        return bundle
+
+
+def _pair(kind: type) -> Any:
+    def read(value: Any) -> tuple[Any, Any]:
+        first, second = value
+        return kind(first), kind(second)
+
+    return read
+
+
+# What is stored as JSON, and how it is read back.
+_FACTS: dict[str, Any] = {
+    "id": str,
+    "portrait": dict,
+    "extractor": dict,
+    "focal": float,
+    "centre": _pair(float),
+    "size": _pair(int),
+    "fps": float,
+    "n_train": int,
+}
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    """The header's metadata, after checking what the file is and that all of it is there."""
+    if not path.is_file():
+        raise UserError(f"There is no portrait file {path}: check the path.")
+    strange = f"{path} is not a portrait file: give the portrait.safetensors of a training run."
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or not 2 <= length <= MAX_HEADER:
+                raise UserError(strange)
+            head = file.read(length)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}).") from error
+    short = f"{path} is cut short: copy it again or make the portrait again."
+    if not head.startswith(b"{"):
+        raise UserError(strange)
+    if len(head) < length:
+        raise UserError(short)
+    try:
+        header = json.loads(head)
+        metadata = header.get("__metadata__") or {}
+        ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
+        raise UserError(strange) from error
+    if metadata.get("format") != FORMAT:
+        raise UserError(strange)
+    if metadata.get("version") != str(VERSION):
+        raise UserError(
+            f"{path} is a portrait of version {metadata.get('version')}, and this program reads "
+            f"version {VERSION}: train it again or use the program that made it."
+        )
+    if size < 8 + length + max(ends, default=0):
+        raise UserError(short)
+    return dict(metadata)
+
+
+def _check(bundle: PortraitBundle, path: Path) -> None:
+    """Refuse what does not fit together or names any class but a portrait's parts."""
+    n_frames, (height, width) = len(bundle.poses), bundle.size
+    shapes = {
+        "poses": (bundle.poses, (n_frames, 4, 4), torch.float32),
+        "eye": (bundle.eye, (n_frames,), torch.float32),
+        "background": (bundle.background, (height, width, 3), torch.uint8),
+    }
+    for name, (tensor, shape, dtype) in shapes.items():
+        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+            raise UserError(
+                f"{path} is damaged: its {name} is {tensor.dtype} {tuple(tensor.shape)} "
+                f"instead of {dtype} {shape}."
+            )
+    numbers = (bundle.focal, bundle.fps, *bundle.centre)
+    finite = all(math.isfinite(v) for v in numbers) and bool(bundle.poses.isfinite().all())
+    if not (finite and n_frames and bundle.focal > 0 and bundle.fps > 0):
+        raise UserError(f"{path} is damaged: its camera is not a camera.")
+    for key, value in _entries([bundle.portrait, bundle.extractor]):
+        known = key == "_target_" and str(value) in COMPONENTS
+        if key.startswith("_") and not known:
+            raise UserError(
+                f"{path} asks for {key}={value!r}, which is no part of a portrait: do not use it."
+            )
+
+
+def _entries(config: Any) -> Iterator[tuple[str, Any]]:
+    """Keys and values of nested dicts and lists."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            yield str(key), value
+            yield from _entries(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _entries(value)

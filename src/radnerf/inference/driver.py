@@ -1,0 +1,159 @@
+"""Drives a portrait: audio, head pose, eyes and background in, frames out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from radnerf.audio import (
+    Extractor,
+    MelExtractor,
+    attention_windows,
+    load_audio,
+    normalise_loudness,
+    windows,
+)
+from radnerf.data.clip import SAMPLE_RATE
+from radnerf.errors import UserError
+from radnerf.fields.audio_net import smooth
+from radnerf.inference.bundle import PortraitBundle
+from radnerf.inference.tracks import background_image, eye_track, pose_track
+from radnerf.rendering.portrait import Portrait
+
+CODES_AT_ONCE = 64
+MAX_SIDE = 4096  # pixels
+
+
+class Driver:
+    """The frames of a portrait that says an audio recording, one at a time.
+
+    Iterating yields uint8 frames [h, w, 3]; every iteration starts anew. Memory does not grow with
+    the number of frames beyond the audio itself.
+
+    Args:
+        bundle: the portrait file's contents.
+        audio: path of an audio or video file.
+        pose: own | hold | orbit | path, see tracks.pose_track; mirrored when too short.
+        eyes: own | blink | number, see tracks.eye_track.
+        background: own | white | black | #rrggbb | image, see tracks.background_image.
+        resolution: pixels of the longer side; None for that of the training clip.
+        seed: of the blinks.
+        device: cpu, cuda, cuda:1 ..., or auto.
+
+    Raises:
+        UserError: an option or the audio cannot be used.
+    """
+
+    def __init__(
+        self,
+        bundle: PortraitBundle,
+        audio: str | Path,
+        pose: str = "own",
+        eyes: str | float = "own",
+        background: str = "own",
+        resolution: int | None = None,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        scale = _scale(bundle.size, resolution)
+        self.fps = bundle.fps
+        self.size = (round(bundle.size[0] * scale), round(bundle.size[1] * scale))
+        self.focal = bundle.focal * scale
+        self.centre = (bundle.centre[0] * scale, bundle.centre[1] * scale)
+        wave = load_audio(audio)
+        self.n_frames = max(1, round(len(wave) / SAMPLE_RATE * bundle.fps))
+        self.poses = pose_track(bundle, pose, self.n_frames)
+        self.eyes = eye_track(bundle, eyes, self.n_frames, seed)
+        self.background = background_image(bundle, background, self.size)
+        features = make_extractor(bundle.extractor)(normalise_loudness(wave))
+        self.windows = torch.from_numpy(windows(features, self.n_frames, bundle.fps))
+        self.device = choose_device(device)
+        self.portrait = load_portrait(bundle).to(self.device).eval()
+
+    def __len__(self) -> int:
+        return self.n_frames
+
+    @torch.inference_mode()
+    def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        background = torch.from_numpy(self.background).to(self.device).float() / 255
+        for i, code in enumerate(self.codes()):
+            image = self.portrait.render(
+                self.poses[i].to(self.device),
+                self.focal,
+                self.centre,
+                self.size,
+                code,
+                float(self.eyes[i]),
+                background,
+            )
+            yield (image.clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+    def codes(self) -> Iterator[Float[torch.Tensor, " 64"]]:
+        """Audio codes of the frames, smoothed over time against trembling lips."""
+        state = None
+        for start in range(0, self.n_frames, CODES_AT_ONCE):
+            index = torch.arange(start, min(start + CODES_AT_ONCE, self.n_frames))
+            heard = attention_windows(self.windows, index).to(self.device)
+            for code in self.portrait.encode_audio(heard):
+                code, state = smooth(code, state)
+                yield code
+
+
+def load_portrait(bundle: PortraitBundle) -> Portrait:
+    """The portrait of a bundle with its weights.
+
+    Raises:
+        UserError: the weights do not fit the portrait's configuration.
+    """
+    try:
+        portrait = Portrait.from_config(bundle.portrait)
+        portrait.load_state_dict(bundle.weights)
+    except (RuntimeError, ValueError) as error:
+        line = str(error).splitlines()[-1].strip()
+        raise UserError(f"The portrait file is damaged: its weights do not fit ({line})") from error
+    return portrait
+
+
+def make_extractor(config: dict[str, Any]) -> Extractor:
+    """The audio feature extractor a portrait was trained with.
+
+    Raises:
+        UserError: this version knows no such extractor, or not with these settings.
+    """
+    if config.get("name") != "mel":
+        raise UserError(f"This program has no audio extractor {config.get('name')!r}: update it.")
+    known = asdict(MelExtractor())
+    wrong = [k for k, v in config.items() if k not in known or type(v) is not type(known[k])]
+    if wrong:
+        raise UserError(f"The portrait's audio extractor has unusable settings: {wrong}.")
+    return MelExtractor(**config)
+
+
+def choose_device(device: str) -> torch.device:
+    """The device of a name; auto is a CUDA device if there is one.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device={device} cannot be used on this machine: try auto.") from error
+    return chosen
+
+
+def _scale(size: tuple[int, int], resolution: int | None) -> float:
+    if resolution is None:
+        return 1.0
+    if not isinstance(resolution, int) or not 16 <= resolution <= MAX_SIDE:
+        raise UserError(f"resolution={resolution} must be a whole number from 16 to {MAX_SIDE}.")
+    return resolution / max(size)

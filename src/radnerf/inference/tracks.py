@@ -1,0 +1,192 @@
+"""What drives a portrait beside the audio: head poses, eyes and the background."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from radnerf.data.clip import Clip, read_image, to_memory_pose
+from radnerf.errors import UserError
+from radnerf.geometry.rotations import rotation_from_vector
+from radnerf.inference.bundle import PortraitBundle
+
+ORBIT_SECONDS = 6.0
+ORBIT_DEGREES = (4.0, 10.0)  # pitch, yaw: what a torso seen from the front can follow
+BLINK_INTERVAL = (2.0, 6.0)  # seconds between blinks of a person who speaks
+BLINK_CLOSING, BLINK_CLOSED, BLINK_OPENING = 0.07, 0.04, 0.12  # seconds
+COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
+
+Poses = Float[Tensor, "t 4 4"]
+
+
+def ping_pong(n_frames: int, length: int) -> Int[np.ndarray, " n_frames"]:
+    """Indices 0 1 2 1 0 1 ... into a track: there and back, no end frame shown twice."""
+    if length == 1:
+        return np.zeros(n_frames, np.int64)
+    index = np.arange(n_frames) % (2 * length - 2)
+    return np.minimum(index, 2 * length - 2 - index)
+
+
+def rest_pose(poses: Poses) -> Float[Tensor, "4 4"]:
+    """The pose of the track that is nearest to all of its poses: the head at rest."""
+    flat = poses[:, :3].flatten(1).double()
+    centre = flat.median(0).values
+    return poses[int((flat - centre).square().sum(1).argmin())]
+
+
+def retarget(poses: Poses, rest: Float[Tensor, "4 4"]) -> Poses:
+    """Another track's motion about its own resting pose, carried over to ours.
+
+    Rotations are applied as they are; shifts of the head in the picture keep their size relative
+    to the camera's distance, which may differ between clips.
+    """
+    theirs, ours = (torch.linalg.inv(p.double()) for p in (rest_pose(poses), rest))
+    head = torch.linalg.inv(poses.double())  # head to camera
+    scale = ours[:3, 3].norm() / theirs[:3, 3].norm()
+    head[:, :3, 3] = ours[:3, 3] + scale * (head[:, :3, 3] - theirs[:3, 3])
+    head[:, :3, :3] = head[:, :3, :3] @ theirs[:3, :3].T @ ours[:3, :3]
+    return torch.linalg.inv(head).float()
+
+
+def orbit(rest: Float[Tensor, "4 4"], n_frames: int, fps: float) -> Poses:
+    """The camera swings in an ellipse around the resting pose, looking at the head."""
+    phase = 2 * math.pi * torch.arange(n_frames, dtype=torch.float64) / (fps * ORBIT_SECONDS)
+    pitch, yaw = (math.radians(d) for d in ORBIT_DEGREES)
+    # World axes: x up, y towards the camera, z to the image's right.
+    up, right = yaw * phase.sin(), pitch * (phase.cos() - 1) / 2
+    zero = torch.zeros_like(up)
+    turn = rotation_from_vector(torch.stack([up, zero, right], 1))
+    poses = rest.double().repeat(n_frames, 1, 1)
+    poses[:, :3] = turn @ poses[:, :3]
+    return poses.float()
+
+
+def pose_track(bundle: PortraitBundle, pose: str, n_frames: int) -> Poses:
+    """Camera poses of n_frames frames.
+
+    Args:
+        pose: own | hold | orbit | the path of a clip folder, a transforms JSON or a portrait file.
+
+    Raises:
+        UserError: the path holds no poses.
+    """
+    rest = rest_pose(bundle.poses)
+    if pose == "hold":
+        return rest.expand(n_frames, 4, 4)
+    if pose == "orbit":
+        return orbit(rest, n_frames, bundle.fps)
+    poses = bundle.poses if pose == "own" else retarget(_read_poses(Path(pose)), rest)
+    return poses[torch.from_numpy(ping_pong(n_frames, len(poses)))]
+
+
+def _read_poses(path: Path) -> Poses:
+    if path.is_dir():
+        return torch.from_numpy(Clip.open(path).poses)
+    if not path.is_file():
+        raise UserError(
+            f"pose={path} is neither own, hold or orbit, nor a clip folder, transforms JSON or "
+            "portrait file that exists."
+        )
+    if path.suffix.lower() != ".json":
+        return PortraitBundle.load(path).poses
+    try:
+        frames = json.loads(path.read_text())["frames"]
+        public = np.array([f["transform_matrix"] for f in frames], np.float64)
+        usable = public.shape == (len(frames), 4, 4) and len(frames) > 0
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path} cannot be read as camera poses ({error!r}).") from error
+    if not usable or not np.isfinite(public).all():
+        raise UserError(f"{path} holds no list of 4 x 4 camera poses.")
+    return torch.from_numpy(to_memory_pose(public))
+
+
+def eye_track(bundle: PortraitBundle, eyes: str | float, n_frames: int, seed: int) -> np.ndarray:
+    """Eye opening of n_frames frames, in percent of the image area.
+
+    Args:
+        eyes: own | blink | a number from 0 to 1 (0.25 is open in a usual portrait).
+
+    Raises:
+        UserError: none of these.
+    """
+    own = bundle.eye.numpy().astype(np.float64)
+    if eyes == "own":
+        # Smoothed over 3 frames, as the paper does at test: landmarks flicker.
+        smooth = np.convolve(np.pad(own, 1, "edge"), np.full(3, 1 / 3), "valid")
+        return np.asarray(smooth[ping_pong(n_frames, len(own))])
+    if eyes == "blink":
+        # Never wider or tighter than the clip showed, so that the field need not guess.
+        opened, closed = float(np.quantile(own, 0.7)), float(own.min())
+        closing = blinks(n_frames, bundle.fps, np.random.default_rng(seed))
+        return np.asarray(opened + (closed - opened) * closing)
+    try:
+        value = float(eyes)
+    except ValueError:
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
+        raise UserError(f"eyes={eyes} is neither own, blink nor a number from 0 (shut) to 1.")
+    return np.full(n_frames, value)
+
+
+def blinks(n_frames: int, fps: float, rng: np.random.Generator) -> Float[np.ndarray, " n_frames"]:
+    """How far the lids are closed in each frame, 0 open to 1 shut, with blinks 2 to 6 s apart."""
+    time = np.arange(n_frames) / fps
+    closed = np.zeros(n_frames)
+    start = rng.uniform(*BLINK_INTERVAL)
+    while start < n_frames / fps:
+        shut = start + BLINK_CLOSING
+        opening = shut + BLINK_CLOSED
+        knots = (start, shut, opening, opening + BLINK_OPENING)
+        closed = np.maximum(closed, np.interp(time, knots, (0.0, 1.0, 1.0, 0.0)))
+        start += rng.uniform(*BLINK_INTERVAL)
+    return closed
+
+
+def background_image(
+    bundle: PortraitBundle, background: str, size: tuple[int, int]
+) -> UInt8[np.ndarray, "h w 3"]:
+    """What stands behind the person, height x width.
+
+    Args:
+        background: own | white | black | #rrggbb | the path of an image, scaled and cropped to
+            fill the picture.
+
+    Raises:
+        UserError: none of these, or not an image.
+    """
+    height, width = size
+    if background == "own":
+        return cover(bundle.background.numpy(), size)
+    if background in COLOURS:
+        return np.full((height, width, 3), COLOURS[background], np.uint8)
+    if background.startswith("#"):
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", background):
+            raise UserError(f"background={background} is not a colour: write it like #00ff00.")
+        return np.full((height, width, 3), list(bytes.fromhex(background[1:])), np.uint8)
+    if not Path(background).is_file():
+        raise UserError(
+            f"background={background} is neither own, white, black, a colour like #00ff00, nor "
+            "an image file that exists."
+        )
+    return cover(read_image(Path(background)), size)
+
+
+def cover(image: UInt8[np.ndarray, "a b 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """The image scaled to fill height x width, its middle kept."""
+    (height, width), (old_height, old_width) = size, image.shape[:2]
+    if (old_height, old_width) == (height, width):
+        return image
+    scale = max(height / old_height, width / old_width)
+    grown = (max(width, round(old_width * scale)), max(height, round(old_height * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    image = cv2.resize(image, grown, interpolation=method)
+    top, left = (grown[1] - height) // 2, (grown[0] - width) // 2
+    return image[top : top + height, left : left + width]

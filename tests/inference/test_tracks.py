@@ -1,0 +1,185 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from fakes import make_bundle, turned
+
+from radnerf.data.clip import to_public_pose
+from radnerf.errors import UserError
+from radnerf.inference.tracks import (
+    background_image,
+    blinks,
+    cover,
+    eye_track,
+    orbit,
+    ping_pong,
+    pose_track,
+    rest_pose,
+)
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "length", "expected"),
+    [
+        (9, 4, [0, 1, 2, 3, 2, 1, 0, 1, 2]),
+        (3, 4, [0, 1, 2]),
+        (5, 2, [0, 1, 0, 1, 0]),
+        (3, 1, [0, 0, 0]),
+    ],
+)
+def test_ping_pong_by_hand(n_frames, length, expected):
+    assert ping_pong(n_frames, length).tolist() == expected
+
+
+def test_own_poses_are_mirrored():
+    bundle = make_bundle(n_frames=3)
+    track = pose_track(bundle, "own", 6)
+    assert torch.equal(track, bundle.poses[[0, 1, 2, 1, 0, 1]])
+
+
+def test_hold_is_a_pose_of_the_track_near_its_middle():
+    bundle = make_bundle(n_frames=11)
+    track = pose_track(bundle, "hold", 4)
+    assert all(torch.equal(pose, bundle.poses[5]) for pose in track)
+
+
+def test_orbit_keeps_looking_at_the_head_from_the_same_distance():
+    rest = turned(0)
+    track = orbit(rest, 200, 25.0)
+    assert torch.allclose(track[0], rest, atol=1e-6) and torch.allclose(track[150], rest, atol=1e-5)
+    identity = torch.eye(3).expand(200, 3, 3)
+    assert torch.allclose(track[:, :3, :3] @ track[:, :3, :3].mT, identity, atol=1e-5)
+    # The head, at the origin, stays on the optical axis 3 units away.
+    seen = -(track[:, :3, :3].mT @ track[:, :3, 3:])[..., 0]
+    assert torch.allclose(seen, torch.tensor([0.0, 0, 3]).expand(200, 3), atol=1e-5)
+    assert 0.3 < (track[:, 2, 3].max() - track[:, 2, 3].min()) < 1.2, "it moves sideways"
+    steps = (track[1:, :3, 3] - track[:-1, :3, 3]).norm(dim=1)
+    assert steps.max() < 0.05, "and does not jump"
+
+
+def test_poses_from_a_portrait_file_and_a_transforms_file_agree(tmp_path):
+    poses = torch.stack([turned(d) for d in (0.0, 4, 8, 3, 1)])
+    make_bundle(n_frames=5, poses=poses).save(tmp_path / "p.safetensors")
+    frames = [{"transform_matrix": m.tolist()} for m in to_public_pose(poses.numpy())]
+    (tmp_path / "t.json").write_text(json.dumps({"frames": frames}))
+    bundle = make_bundle(n_frames=11)
+    from_portrait = pose_track(bundle, str(tmp_path / "p.safetensors"), 5)
+    from_json = pose_track(bundle, str(tmp_path / "t.json"), 5)
+    assert torch.allclose(from_portrait, from_json, atol=1e-5)
+    # Their rest is turned(3), ours is turned(5): the motion is theirs, the rest ours.
+    expected = torch.stack([turned(d + 2) for d in (0.0, 4, 8, 3, 1)])
+    assert torch.allclose(from_portrait, expected, atol=1e-5)
+
+
+def test_a_camera_twice_as_far_moves_the_head_alike(tmp_path):
+    poses = torch.stack([turned(d) for d in range(11)])
+    poses[:, 2, 3] += 0.01 * torch.arange(11)
+    far = poses.clone()
+    far[:, :3, 3] *= 2
+    make_bundle(poses=far).save(tmp_path / "p.safetensors")
+    bundle = make_bundle(poses=poses)
+    track = pose_track(bundle, str(tmp_path / "p.safetensors"), 11)
+    assert torch.allclose(track, poses, atol=1e-4)
+
+
+def test_rest_pose_ignores_outliers():
+    poses = torch.stack([turned(d) for d in (0, 0.1, 0.2, 0.3, 60)])
+    assert torch.equal(rest_pose(poses), poses[2])
+
+
+@pytest.mark.parametrize("content", ["{", '{"frames": []}', '{"frames": [{}]}', "[]"])
+def test_transforms_that_hold_no_poses(tmp_path, content):
+    (tmp_path / "t.json").write_text(content)
+    with pytest.raises(UserError, match="poses"):
+        pose_track(make_bundle(), str(tmp_path / "t.json"), 3)
+
+
+@pytest.mark.parametrize("pose", ["orbits", "nowhere/t.json"])
+def test_unknown_pose(pose):
+    with pytest.raises(UserError, match="own, hold or orbit"):
+        pose_track(make_bundle(), pose, 3)
+
+
+def test_folder_that_is_no_clip(tmp_path):
+    with pytest.raises(UserError, match="not a preprocessed clip"):
+        pose_track(make_bundle(), str(tmp_path), 3)
+
+
+def test_own_eyes_follow_the_clip():
+    bundle = make_bundle(n_frames=4, eye=torch.tensor([0.3, 0.0, 0.3, 0.3]))
+    assert eye_track(bundle, "own", 5, 0) == pytest.approx([0.2, 0.2, 0.2, 0.3, 0.2], abs=1e-6)
+
+
+@pytest.mark.parametrize("eyes", [0.25, "0.25"])
+def test_fixed_eyes(eyes):
+    assert eye_track(make_bundle(), eyes, 3, 0).tolist() == [0.25] * 3
+
+
+@pytest.mark.parametrize("eyes", ["shut", -0.1, 1.5, "nan", "inf"])
+def test_eyes_that_are_none(eyes):
+    with pytest.raises(UserError, match="own, blink"):
+        eye_track(make_bundle(), eyes, 3, 0)
+
+
+def test_blinks_are_as_often_and_as_long_as_people_blink():
+    fps, minutes = 100.0, 20
+    closed = blinks(int(fps * 60 * minutes), fps, np.random.default_rng(3))
+    assert closed.min() == 0 and closed.max() == pytest.approx(1, abs=0.15)
+    edges = np.flatnonzero(np.diff((closed > 0).astype(int)) == 1)
+    gaps = np.diff(edges) / fps
+    assert gaps.min() > 1.9 and gaps.max() < 6.1 and 3.7 < gaps.mean() < 4.3
+    lengths = (closed > 0).sum() / fps / len(edges)
+    assert 0.18 < lengths < 0.26
+
+
+def test_blinks_close_at_25_fps_and_depend_on_the_seed_alone():
+    first, again, other = (blinks(5000, 25.0, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert (first == again).all() and (first != other).any()
+    peaks = [first[max(0, i - 4) : i + 5].max() for i in np.flatnonzero(first > 0)]
+    assert min(peaks) > 0.7, "no blink falls between two frames"
+
+
+def test_blinking_stays_within_what_the_clip_showed():
+    bundle = make_bundle(n_frames=100, eye=torch.linspace(0.05, 0.25, 100))
+    eyes = eye_track(bundle, "blink", 1000, 0)
+    assert eyes.min() >= 0.05 and eyes.max() == pytest.approx(0.19, abs=0.01)
+    assert eyes.min() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("background", "colour"),
+    [("own", 128), ("white", 255), ("black", 0), ("#00ff7f", (0, 255, 127)), ("#FFFFFF", 255)],
+)
+def test_plain_backgrounds(background, colour):
+    image = background_image(make_bundle(), background, (20, 15))
+    assert image.shape == (20, 15, 3) and image.dtype == np.uint8
+    assert (image == np.array(colour)).all()
+
+
+@pytest.mark.parametrize("background", ["#00ff7", "#00ff7g", "green", "no/such.png"])
+def test_backgrounds_that_are_none(background):
+    with pytest.raises(UserError, match="colour"):
+        background_image(make_bundle(), background, (20, 15))
+
+
+def test_background_that_is_no_image(tmp_path):
+    (tmp_path / "a.png").write_text("x")
+    with pytest.raises(UserError, match="not a 3-channel image"):
+        background_image(make_bundle(), str(tmp_path / "a.png"), (20, 15))
+
+
+def test_image_fills_the_picture_around_its_middle(tmp_path):
+    wide = np.zeros((10, 60, 3), np.uint8)
+    wide[:, 20:40] = (0, 0, 255)  # BGR: red
+    cv2.imwrite(str(tmp_path / "a.png"), wide)
+    image = background_image(make_bundle(), str(tmp_path / "a.png"), (40, 60))
+    assert image.shape == (40, 60, 3)
+    assert (image == (255, 0, 0)).all(), "only the middle 15 of 60 columns are seen"
+
+
+@pytest.mark.parametrize("old", [(7, 5), (100, 33), (33, 100), (40, 31)])
+def test_cover_gives_the_exact_size(old):
+    image = cover(np.full((*old, 3), 9, np.uint8), (40, 30))
+    assert image.shape == (40, 30, 3) and (image == 9).all()
