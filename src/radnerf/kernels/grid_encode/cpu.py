@@ -1,0 +1,75 @@
+"""Grid encoding on CPU cores: Numba loops over points, and over levels for the table's gradient."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from radnerf.kernels.grid_encode.levels import GridLevels
+
+
+def grid_encode(x: Tensor, table: Tensor, levels: GridLevels) -> Tensor:
+    return _GridEncode.apply(x, table, levels)  # type: ignore[no-untyped-call, no-any-return]
+
+
+@lru_cache
+def _described(levels: GridLevels) -> tuple[np.ndarray, ...]:
+    """The levels as the loops want them (see loops.py)."""
+    folded = np.array(levels.folded)
+    return (
+        np.array(levels.scales, np.float32),
+        np.array(levels.offsets[:-1], np.int64),
+        # A folded level has a power of two of entries.
+        np.where(folded, np.array(levels.entries) - 1, 0xFFFFFFFF).astype(np.uint32),
+        np.array(np.array(levels.strides, np.uint64) & 0xFFFFFFFF, np.uint32),
+        folded & (levels.kind == "hash"),
+    )
+
+
+class _GridEncode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, table: Tensor, levels: GridLevels) -> Tensor:
+        from radnerf.kernels.grid_encode import loops
+        from radnerf.kernels.numba_runtime import run
+
+        x, table = x.contiguous(), table.contiguous()
+        ctx.save_for_backward(x, table)
+        ctx.levels = levels
+        out = torch.empty(len(x), levels.n_outputs)
+        forward = loops.forward2 if levels.dim == 2 else loops.forward3
+        features = (0,) * levels.n_features
+        run(forward, x.detach(), table.detach(), features, *_described(levels), out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        from radnerf.kernels.grid_encode import loops
+        from radnerf.kernels.numba_runtime import run, threads
+
+        x, table = ctx.saved_tensors
+        levels: GridLevels = ctx.levels
+        upstream = upstream.contiguous()
+        features = (0,) * levels.n_features
+        described = _described(levels)
+        plane = levels.dim == 2
+        of_x = of_table = None
+        if ctx.needs_input_grad[0]:
+            of_x = torch.zeros_like(x)
+            loop = loops.x_gradient2 if plane else loops.x_gradient3
+            run(loop, x, upstream, table, features, *described, of_x)
+        if ctx.needs_input_grad[1]:
+            # More threads than levels: each group of levels gets a share of the points, and a
+            # copy of the table to write to.
+            copies = -(-threads() // levels.n_levels)
+            gradients = torch.zeros(copies, *table.shape)
+            # Neighbouring levels cost alike: deal them to the threads in turn.
+            tasks = np.arange(copies * levels.n_levels)
+            order = np.concatenate([tasks[first :: threads()] for first in range(threads())])
+            loop = loops.table_gradient2 if plane else loops.table_gradient3
+            run(loop, x, upstream, features, order, *described, gradients)
+            of_table = gradients[0] if copies == 1 else gradients.sum(0)
+        return of_x, of_table, None

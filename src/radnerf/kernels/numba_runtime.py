@@ -1,0 +1,66 @@
+"""How Numba loops are compiled and run here. Imported at the first call only: it loads Numba."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import numba
+import torch
+from numba.core import config
+
+# Reordering and fusing of sums is welcome; NaN and infinity keep their meaning.
+FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+# OpenMP first: Linux wheels of torch and Numba then share one runtime and its threads, which
+# otherwise spin on each other's cores.
+if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
+    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
+_one_at_a_time = threading.Lock()
+
+
+def loop(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a parallel loop, kept on disk; see run()."""
+    return _compile(function, fastmath=FAST)
+
+
+def exact_loop(function: Callable[..., None]) -> Callable[..., None]:
+    """As loop(), with every operation rounded as written (as torch does)."""
+    return _compile(function, fastmath=False)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a helper that loops call."""
+    return numba.njit(inline="always", error_model="numpy", fastmath=FAST)(function)
+
+
+def exactly_inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As inlined(), for exact loops."""
+    return numba.njit(inline="always", error_model="numpy")(function)
+
+
+def _compile(function: Callable[..., None], fastmath: Any) -> Callable[..., None]:
+    return numba.njit(
+        parallel=True, nogil=True, cache=True, error_model="numpy", fastmath=fastmath
+    )(function)
+
+
+def threads() -> int:
+    """Threads that run() gives a loop: as many as torch uses."""
+    return min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)
+
+
+def run(compiled: Callable[..., None], *arguments: Any) -> None:
+    """Call a loop with as many threads as torch uses, from any Python thread.
+
+    Tensors are passed as the arrays that share their memory: hand in detached, contiguous ones.
+    """
+    numba.set_num_threads(threads())
+    arrays = [a.numpy() if isinstance(a, torch.Tensor) else a for a in arguments]
+    # Numba's own thread pool, the last resort, aborts when two threads enter it.
+    with _one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext():
+        compiled(*arrays)
