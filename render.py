@@ -35,4 +35,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "render", paths=("portrait", "audio", "out", "pose", "background"))
+    run(main, "render/config", paths=("portrait", "audio", "out", "pose", "background"))

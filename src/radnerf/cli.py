@@ -28,21 +28,22 @@ def run(
 ) -> NoReturn:
     """Run a script's task with its Hydra configuration, then exit.
 
-    The configuration lies in conf/ beside the script. What the user can solve is one line on
-    stderr and exit code 1; Ctrl-C is exit code 130.
+    What the user can solve is one line on stderr and exit code 1; Ctrl-C is exit code 130.
 
     Args:
         task: takes the composed configuration.
-        config_name: of the file in conf/, without .yaml.
+        config_name: the file in conf/ beside the script, without .yaml. Its folder is the root of
+            the option groups: in another's folder, `audio=x` would choose from the group audio.
         paths: options whose values may hold any characters without quotes.
     """
     # Hydra hands exceptions on instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     signal.signal(signal.SIGTERM, _exit_on_signal)
     script = Path(task.__code__.co_filename).resolve()
+    config = script.parent / "conf" / config_name
     try:
         sys.argv[1:] = _checked(sys.argv[1:], paths)
-        hydra.main(str(script.parent / "conf"), config_name, version_base="1.3")(_guarded(task))()
+        hydra.main(str(config.parent), config.name, version_base="1.3")(_guarded(task))()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         _fail(explain(error, script.name))
     except KeyboardInterrupt:

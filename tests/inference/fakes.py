@@ -1,5 +1,8 @@
-"""A portrait with the interface of radnerf.rendering.portrait.Portrait and nothing to learn."""
+"""Portraits with nothing to learn, and sound for them."""
 
+import wave
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -8,7 +11,7 @@ from radnerf.inference.bundle import PortraitBundle
 
 
 class FakePortrait(nn.Module):
-    """Grey background; the lower half lights up with the sound, the top left shows the eye."""
+    """Interface of radnerf.rendering.portrait.Portrait: over the background, the lower half lights up with the sound, the top left shows the eye."""
 
     def __init__(self):
         super().__init__()
@@ -55,3 +58,44 @@ def make_bundle(n_frames=11, size=(40, 30), **changes):
         "n_train": 10,
     }
     return PortraitBundle(**{**values, **changes})
+
+
+def make_portrait_config():
+    """Settings of the smallest real portrait."""
+    fields, rendering = "radnerf.fields", "radnerf.rendering"
+    box = [[-0.4, -0.35, -0.35], [0.45, 0.35, 0.35]]
+
+    def grid(dim):
+        sizes = {"n_levels": 2, "finest_resolution": 32, "log2_table_size": 10}
+        return {"_target_": f"{fields}.encodings.GridEncoding", "dim": dim, **sizes}
+
+    def cells(box, shape):
+        target = f"{rendering}.occupancy.OccupancyGrid"
+        return {"_target_": target, "box": box, "shape": shape, "threshold": 0.01}
+
+    return {
+        "audio_net": {"_target_": f"{fields}.audio_net.AudioNet", "dim": MelExtractor().dim},
+        "head": {
+            "_target_": f"{fields}.head.HeadField",
+            "spatial": grid(3),
+            "ambient": grid(2),
+            "box": box,
+            "n_frames": 10,
+        },
+        "torso": {"_target_": f"{fields}.torso.TorsoField", "grid": grid(2), "n_frames": 10},
+        "head_grid": cells(box, [8, 8, 8]),
+        "torso_grid": cells([[-1, -1], [1, 1]], [8, 8]),
+        "marching": {"_target_": f"{rendering}.head.Marching", "step": 0.05},
+    }
+
+
+def write_wav(path, seconds, rate, channels=1, hz=440.0):
+    """A tone of amplitude 0.4."""
+    time = np.arange(round(seconds * rate)) / rate
+    tone = (0.4 * np.sin(2 * np.pi * hz * time) * 32767).astype("<i2")
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(channels)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes(np.repeat(tone, channels).tobytes())
+    return path

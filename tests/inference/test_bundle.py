@@ -4,7 +4,7 @@ import struct
 
 import pytest
 import torch
-from fakes import make_bundle
+from inference.fakes import make_bundle
 from safetensors.torch import load_file, save_file
 
 from radnerf.errors import UserError

@@ -4,8 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fakes import FakePortrait, make_bundle
-from test_video import write_wav
+from inference.fakes import FakePortrait, make_bundle, write_wav
 
 from radnerf.errors import UserError
 from radnerf.inference import driver as driver_module

@@ -1,5 +1,5 @@
 import pytest
-from fakes import make_bundle
+from inference.fakes import make_bundle
 
 from radnerf.errors import UserError
 from radnerf.inference.driver import load_portrait

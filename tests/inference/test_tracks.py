@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fakes import make_bundle, turned
+from inference.fakes import make_bundle, turned
 
 from radnerf.data.clip import to_public_pose
 from radnerf.errors import UserError

@@ -2,22 +2,10 @@ import av
 import cv2
 import numpy as np
 import pytest
+from inference.fakes import write_wav
 
 from radnerf.errors import UserError
 from radnerf.inference.video import Sound, VideoWriter, comparison_strip, side_by_side
-
-
-def write_wav(path, seconds, rate, channels=1, hz=440.0):
-    time = np.arange(round(seconds * rate)) / rate
-    tone = (0.4 * np.sin(2 * np.pi * hz * time) * 32767).astype(np.int16)
-    layout = "mono" if channels == 1 else "stereo"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("pcm_s16le", rate=rate, layout=layout)
-        frame = av.AudioFrame.from_ndarray(np.repeat(tone, channels)[None], "s16", layout)
-        frame.sample_rate = rate
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return path
 
 
 def decode(path):

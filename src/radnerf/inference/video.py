@@ -49,6 +49,8 @@ class Sound:
             UserError: the file has no audio track that can be read.
         """
         path = Path(path)
+        if not path.is_file():
+            raise UserError(f"There is no audio file {path}: check the path.")
         try:
             with av.open(str(path)) as container:
                 if not container.streams.audio:
@@ -56,7 +58,8 @@ class Sound:
                 context = container.streams.audio[0].codec_context
                 native, channels = context.sample_rate, min(2, context.layout.nb_channels)
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be decoded as audio ({error}): convert it.") from error
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"{path} cannot be decoded as audio ({reason}): convert it.") from error
         rate = native if native in AAC_RATES else 48000
         return cls(rate, channels, _decode(path, rate, channels))
 
