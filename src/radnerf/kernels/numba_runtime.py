@@ -18,7 +18,7 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 # OpenMP first: Linux wheels of torch and Numba then share one runtime and its threads, which
 # otherwise spin on each other's cores.
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
-    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
 
 _one_at_a_time = threading.Lock()
 
@@ -44,14 +44,17 @@ def exactly_inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _compile(function: Callable[..., None], fastmath: Any) -> Callable[..., None]:
-    return numba.njit(
-        parallel=True, nogil=True, cache=True, error_model="numpy", fastmath=fastmath
-    )(function)
+    options = {"parallel": True, "nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:
+        # Neither beside the package nor in the user's folder can the result be kept.
+        return numba.njit(**options)(function)
 
 
 def threads() -> int:
     """Threads that run() gives a loop: as many as torch uses."""
-    return min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)
+    return min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 def run(compiled: Callable[..., None], *arguments: Any) -> None:

@@ -14,7 +14,7 @@ from radnerf.types import Samples
 def composite(
     density: Tensor, values: Tensor, samples: Samples, stop: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _Composite.apply(  # type: ignore[no-untyped-call, no-any-return]
+    return _Composite.apply(
         density, values, samples.t, samples.dt, samples.offsets, np.float32(stop)
     )
 
@@ -47,7 +47,7 @@ class _Composite(torch.autograd.Function):
         return seen, alpha, depth
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         from radnerf.kernels.composite import loops
         from radnerf.kernels.numba_runtime import run
 

@@ -1,5 +1,7 @@
 """Numba loops of compositing: a ray a task, its samples front to back."""
 
+# Numba infers the types: float32 arrays, int64 offsets.
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
 import math

@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 def frequency_encode(x: Tensor, octaves: int) -> Tensor:
-    return _Frequency.apply(x, octaves)  # type: ignore[no-untyped-call, no-any-return]
+    return _Frequency.apply(x, octaves)
 
 
 def sh_encode(directions: Tensor, degree: int) -> Tensor:
-    return _Harmonics.apply(directions, degree)  # type: ignore[no-untyped-call, no-any-return]
+    return _Harmonics.apply(directions, degree)
 
 
 class _Frequency(torch.autograd.Function):
@@ -29,7 +29,7 @@ class _Frequency(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         from radnerf.kernels.encodings import loops
         from radnerf.kernels.numba_runtime import run
 
@@ -59,7 +59,7 @@ class _Harmonics(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         from radnerf.kernels.encodings import loops
         from radnerf.kernels.numba_runtime import run
 

@@ -13,7 +13,7 @@ from radnerf.kernels.grid_encode.levels import GridLevels
 
 
 def grid_encode(x: Tensor, table: Tensor, levels: GridLevels) -> Tensor:
-    return _GridEncode.apply(x, table, levels)  # type: ignore[no-untyped-call, no-any-return]
+    return _GridEncode.apply(x, table, levels)
 
 
 @lru_cache
@@ -46,7 +46,7 @@ class _GridEncode(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         from radnerf.kernels.grid_encode import loops
         from radnerf.kernels.numba_runtime import run, threads
 

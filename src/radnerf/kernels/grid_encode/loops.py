@@ -5,6 +5,8 @@ mask that folds indices (all ones where nothing folds), its axes' strides and wh
 `features` is a tuple of length F: its length is a constant to the compiler, which then unrolls.
 """
 
+# Numba infers the types: float32 arrays, int64 offsets.
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
 import numpy as np

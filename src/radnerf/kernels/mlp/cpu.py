@@ -34,7 +34,7 @@ def matrix_dtype() -> torch.dtype:
 def mlp(
     x: Tensor, weights: Sequence[Tensor], frame_bias: Tensor | None, frame: Tensor | None
 ) -> Tensor:
-    return _Mlp.apply(x, frame_bias, frame, *weights)  # type: ignore[no-untyped-call, no-any-return]
+    return _Mlp.apply(x, frame_bias, frame, *weights)
 
 
 class _Mlp(torch.autograd.Function):
@@ -70,7 +70,7 @@ class _Mlp(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         activations = ctx.saved_tensors[: ctx.layers]
         matrices = ctx.saved_tensors[ctx.layers :]
         wants_x, wants_bias, _, *wants_weights = ctx.needs_input_grad

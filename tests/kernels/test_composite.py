@@ -1,0 +1,81 @@
+"""Compositing against the sum written out in plain Python."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from radnerf.kernels import available
+from radnerf.kernels.composite import composite
+from radnerf.types import Samples
+
+BACKENDS = available("composite")
+COUNTS = [3, 0, 1, 16, 7]
+
+
+def some_samples(dtype: torch.dtype = torch.float32) -> Samples:
+    counts = torch.tensor(COUNTS)
+    t = torch.cat([torch.linspace(1, 2, c, dtype=dtype) for c in COUNTS])
+    return Samples(
+        t=t,
+        dt=torch.rand(len(t)).to(dtype) * 0.1 + 0.05,
+        ray=torch.repeat_interleave(torch.arange(len(COUNTS)), counts),
+        offsets=torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)]),
+    )
+
+
+def brute_force(
+    density: Tensor, values: Tensor, samples: Samples, stop: float
+) -> list[list[float]]:
+    """Rows of values, alpha, depth."""
+    rows = []
+    for ray in range(len(COUNTS)):
+        light, row = 1.0, [0.0] * (values.shape[1] + 2)
+        for i in range(int(samples.offsets[ray]), int(samples.offsets[ray + 1])):
+            if light < stop:
+                break
+            opacity = 1 - math.exp(-density[i].item() * samples.dt[i].item())
+            parts = [*values[i].tolist(), 1.0, samples.t[i].item()]
+            row = [total + light * opacity * part for total, part in zip(row, parts, strict=True)]
+            light *= 1 - opacity
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("stop", [1e-4, 0.3])
+def test_sum_written_out(backend: str, stop: float) -> None:
+    samples = some_samples()
+    density, values = torch.rand(len(samples.t)) * 20, torch.randn(len(samples.t), 3)
+    expected = torch.tensor(brute_force(density, values, samples, stop))
+    seen, alpha, depth = composite(density, values, samples, stop, backend)
+    got = torch.cat([seen, alpha[:, None], depth[:, None]], 1)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    assert alpha[1] == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_behind_an_opaque_sample_has_no_gradient(backend: str) -> None:
+    samples = some_samples()
+    density = torch.zeros(len(samples.t))
+    density[samples.offsets[3] + 2] = 1e4
+    density.requires_grad_()
+    values = torch.randn(len(density), 2, requires_grad=True)
+    seen, _, _ = composite(density, values, samples, backend=backend)
+    seen.sum().backward()
+    assert values.grad is not None and density.grad is not None
+    behind = slice(int(samples.offsets[3]) + 3, int(samples.offsets[4]))
+    assert (values.grad[behind] == 0).all() and (density.grad[behind] == 0).all()
+    assert values.grad[samples.offsets[3] + 2].tolist() == [1, 1]
+
+
+def test_gradients_by_finite_differences() -> None:
+    samples = some_samples(torch.double)
+    density = (torch.rand(len(samples.t), dtype=torch.double) * 10).requires_grad_()
+    values = torch.randn(len(samples.t), 3, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda d, v: composite(d, v, samples, backend="reference"), (density, values)
+    )

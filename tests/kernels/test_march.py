@@ -1,0 +1,90 @@
+"""Marching against a step-by-step walk in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from radnerf.kernels import available
+from radnerf.kernels.march import march
+
+BACKENDS = available("march")
+
+
+def walk(
+    origin: Tensor, direction: Tensor, occupancy: Tensor, box: Tensor, near: float, step: float
+) -> list[float]:
+    """Middles of all occupied pieces of one ray, in double precision."""
+    o, d, low, high = origin.double(), direction.double(), box[0].double(), box[1].double()
+    fine = torch.linspace(0, 8, 400_001, dtype=torch.double)
+    points = o + fine[:, None] * d
+    inside = fine[((points >= low) & (points <= high)).all(1) & (fine >= near)].tolist()
+    if not inside:
+        return []
+    kept, piece = [], 0
+    while (t := inside[0] + (piece + 0.5) * step) < inside[-1]:
+        part = (o + t * d - low) / (high - low)
+        cell = [min(int(p * r), r - 1) for p, r in zip(part.tolist(), occupancy.shape, strict=True)]
+        if occupancy[tuple(cell)]:
+            kept.append(t)
+        piece += 1
+    return kept
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_samples_are_those_of_a_walk(backend: str, box: Tensor) -> None:
+    # A ball of cells: few samples lie so near a cell's border that precision decides.
+    axes = [torch.arange(r) / (r - 1) * 2 - 1 for r in (16, 12, 20)]
+    occupancy = torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0) < 0.7
+    origins = torch.tensor([[0.1, 0.05, 3.0], [2.0, 1.0, 0.3], [0.0, 0.1, 0.0]])
+    directions = torch.tensor([[0.02, 0.03, -1.0], [-0.9, -0.4, 0.1], [0.3, 0.2, 0.5]])
+    directions = torch.nn.functional.normalize(directions, dim=1)
+    samples = march(origins, directions, occupancy, box, 0.05, 0.05, 1000, backend=backend)
+    for ray in range(3):
+        expected = walk(origins[ray], directions[ray], occupancy, box, 0.05, 0.05)
+        got = samples.t[samples.offsets[ray] : samples.offsets[ray + 1]]
+        assert len(expected) > 5
+        torch.testing.assert_close(got, torch.tensor(expected), atol=1e-4, rtol=0)
+    assert samples.ray.tolist() == sorted(samples.ray.tolist())
+    assert torch.equal(samples.dt, torch.full_like(samples.t, 0.05))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_nearest_samples_are_kept(
+    backend: str, box: Tensor, make_rays: Callable[[int], tuple[Tensor, Tensor]]
+) -> None:
+    occupancy = torch.ones(8, 8, 8, dtype=torch.bool)
+    rays = make_rays(100)
+    few, many = (
+        march(*rays, occupancy, box, 0.05, 0.03, limit, backend=backend) for limit in (4, 1000)
+    )
+    assert few.offsets.diff().max() == 4
+    for ray in range(100):
+        a = few.t[few.offsets[ray] : few.offsets[ray + 1]]
+        b = many.t[many.offsets[ray] : many.offsets[ray + 1]]
+        assert torch.equal(a, b[:4])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_jitter_moves_a_rays_samples_by_its_part_of_a_step(
+    backend: str, box: Tensor, make_rays: Callable[[int], tuple[Tensor, Tensor]]
+) -> None:
+    occupancy = torch.ones(8, 8, 8, dtype=torch.bool)
+    rays = make_rays(60)
+    middle = march(*rays, occupancy, box, 0.05, 0.03, 3, backend=backend)
+    start = march(*rays, occupancy, box, 0.05, 0.03, 3, torch.zeros(60), backend=backend)
+    both = (middle.offsets.diff() == 3) & (start.offsets.diff() == 3)
+    assert both.any()
+    for ray in both.nonzero().flatten().tolist():
+        a = middle.t[middle.offsets[ray] : middle.offsets[ray] + 3]
+        b = start.t[start.offsets[ray] : start.offsets[ray] + 3]
+        torch.testing.assert_close(a - b, torch.full((3,), 0.015), atol=1e-5, rtol=0)
+
+
+def test_a_step_must_lead_forward(box: Tensor) -> None:
+    occupancy = torch.ones(2, 2, 2, dtype=torch.bool)
+    with pytest.raises(ValueError, match="must be positive"):
+        march(torch.zeros(1, 3), torch.eye(3)[:1], occupancy, box, 0.0, 0.0, 4)

@@ -1,0 +1,43 @@
+"""The perceptron against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from radnerf.kernels import available
+from radnerf.kernels.mlp import mlp
+
+BACKENDS = available("mlp")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("frames", [3, 40])
+def test_numpy(backend: str, frames: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 6))
+    first, second = rng.normal(size=(16, 6)), rng.normal(size=(5, 16)) / 4
+    bias, frame = rng.normal(size=(frames, 16)), rng.integers(frames, size=50)
+    expected = np.maximum(x @ first.T + bias[frame], 0) @ second.T
+    tensors = [torch.tensor(v, dtype=torch.float32) for v in (x, first, second, bias)]
+    got = mlp(tensors[0], tensors[1:3], backend, tensors[3], torch.tensor(frame))
+    error = np.abs(got.numpy() - expected).max() / np.abs(expected).max()
+    assert error < (1e-5 if backend == "reference" else 2e-2)
+
+
+def test_gradients_by_finite_differences() -> None:
+    sizes = [(9, 4), (6, 4), (3, 6), (2, 6)]
+    x, first, second, bias = (
+        torch.randn(*size, dtype=torch.double, requires_grad=True) for size in sizes
+    )
+    frame = torch.arange(9) % 2
+    assert torch.autograd.gradcheck(
+        lambda x, first, second, bias: mlp(x, [first, second], "reference", bias, frame),
+        (x, first, second, bias),
+    )
+
+
+def test_a_frames_bias_needs_its_frame() -> None:
+    with pytest.raises(ValueError, match="go together"):
+        mlp(torch.zeros(2, 3), [torch.zeros(4, 3)], None, torch.zeros(1, 4))
