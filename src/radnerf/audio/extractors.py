@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +20,7 @@ HOP = SAMPLE_RATE // FEATURE_RATE
 Features = Float[np.ndarray, "steps c"]
 
 
+@runtime_checkable
 class Extractor(Protocol):
     """Turns a waveform at SAMPLE_RATE (speech at SPEECH_LEVEL_DB) into features."""
 
