@@ -11,7 +11,10 @@ from radnerf.inference.bundle import PortraitBundle
 
 
 class FakePortrait(nn.Module):
-    """Interface of radnerf.rendering.portrait.Portrait: over the background, the lower half lights up with the sound, the top left shows the eye."""
+    """Stands in for rendering.portrait.Portrait.
+
+    Over the background, the lower half lights up with the sound and the top left with the eyes.
+    """
 
     def __init__(self):
         super().__init__()

@@ -57,7 +57,7 @@ class Driver:
         pose: str = "own",
         eyes: str | float = "own",
         background: str = "own",
-        resolution: int | None = None,
+        resolution: int | float | str | None = None,
         seed: int = 0,
         device: str = "auto",
     ) -> None:
@@ -151,7 +151,7 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def _scale(size: tuple[int, int], resolution: int | None) -> float:
+def _scale(size: tuple[int, int], resolution: int | float | str | None) -> float:
     if resolution is None:
         return 1.0
     if not isinstance(resolution, int) or not 16 <= resolution <= MAX_SIDE:

@@ -171,7 +171,7 @@ class VideoWriter:
             self._container.mux(self._audio.encode(frame))
 
 
-def caption(frame: Frame, text: str) -> Frame:
+def caption(frame: Frame, text: str) -> UInt8[np.ndarray, "taller w 3"]:
     """The frame with a line of text on a dark bar above it."""
     width = frame.shape[1]
     bar = np.full((max(16, width // 14), width, 3), 24, np.uint8)
@@ -184,7 +184,7 @@ def caption(frame: Frame, text: str) -> Frame:
 
 def side_by_side(
     frames: Sequence[Frame], captions: Sequence[str] = ("truth", "rendering")
-) -> Frame:
+) -> UInt8[np.ndarray, "taller wider 3"]:
     """Frames of one size next to each other, each under its caption."""
     return np.concatenate([caption(f, c) for f, c in zip(frames, captions, strict=True)], 1)
 
