@@ -87,7 +87,7 @@ def make_portrait_config():
         },
         "torso": {"_target_": f"{fields}.torso.TorsoField", "grid": grid(2), "n_frames": 10},
         "head_grid": cells(box, [8, 8, 8]),
-        "torso_grid": cells([[-1, -1], [1, 1]], [8, 8]),
+        "torso_grid": cells([[-1.0, -1.0], [1.0, 1.0]], [8, 8]),
         "marching": {"_target_": f"{rendering}.head.Marching", "step": 0.05},
     }
 
