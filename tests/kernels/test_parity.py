@@ -244,8 +244,8 @@ def test_mlp_in_bfloat16_is_as_near_as_autocast(name: str, monkeypatch: pytest.M
     usual = with_gradients(autocast, inputs)
     for a, b, c in zip(got, expected, usual, strict=True):
         assert a.dtype == torch.float32
-        # Twice: autocast leaves the frame's bias in float32.
-        assert (a - b).norm() <= 2 * (c - b).norm() + 1e-6
+        # Autocast leaves the frame's bias in float32; rounding it costs 2^-8 at most.
+        assert (a - b).norm() <= max(2 * (c - b).norm(), 2**-8 * b.norm())
 
 
 def test_mlp_gives_no_gradient_that_nobody_asked_for() -> None:
