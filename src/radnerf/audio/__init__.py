@@ -1,8 +1,11 @@
 """Sound to features: loading, extraction, windows of video frames, streaming, augmentation."""
 
+from radnerf.audio.augment import AudioAugment
 from radnerf.audio.clip_features import audio_windows, clip_features, read_features
 from radnerf.audio.extractors import FEATURE_RATE, HOP, Extractor, MelExtractor
 from radnerf.audio.load import load_audio, normalise_loudness, speech_gain
+from radnerf.audio.mouth import MouthBasis
+from radnerf.audio.sync import SPEECH_LEAD, mouth_lead, speech_activity
 from radnerf.audio.windows import (
     ATTENTION_FRAMES,
     WINDOW,
@@ -16,16 +19,21 @@ __all__ = [
     "ATTENTION_FRAMES",
     "FEATURE_RATE",
     "HOP",
+    "SPEECH_LEAD",
     "WINDOW",
+    "AudioAugment",
     "Extractor",
     "MelExtractor",
+    "MouthBasis",
     "StreamState",
     "attention_windows",
     "audio_windows",
     "clip_features",
     "load_audio",
+    "mouth_lead",
     "normalise_loudness",
     "read_features",
+    "speech_activity",
     "speech_gain",
     "stream",
     "windows",

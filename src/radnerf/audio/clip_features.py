@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from radnerf.audio.extractors import Extractor
 from radnerf.audio.load import Wave, load_audio, normalise_loudness
+from radnerf.audio.sync import SPEECH_LEAD
 from radnerf.audio.windows import WINDOW, windows
 from radnerf.data.clip import FPS, SAMPLE_RATE
 from radnerf.errors import UserError
@@ -24,18 +25,31 @@ FrameWindows = Float[np.ndarray, "frames 16 c"]
 
 
 def audio_windows(
-    wave: Wave, extractor: Extractor, n_frames: int | None = None, fps: float = FPS
+    wave: Wave,
+    extractor: Extractor,
+    n_frames: int | None = None,
+    fps: float = FPS,
+    lead: float = SPEECH_LEAD,
 ) -> FrameWindows:
-    """Feature windows of a recording at any loudness; by default as many as it has frames."""
+    """Feature windows of a recording at any loudness; by default as many as it has frames.
+
+    The default lead is that of a natural, well-synchronised talker.
+    """
     if n_frames is None:
         n_frames = round(len(wave) / SAMPLE_RATE * fps)
-    return windows(extractor(normalise_loudness(wave)), n_frames, fps)
+    return windows(extractor(normalise_loudness(wave)), n_frames, fps, lead)
 
 
 def clip_features(
-    root: str | Path, extractor: Extractor, n_frames: int, fps: float = FPS
+    root: str | Path,
+    extractor: Extractor,
+    n_frames: int,
+    fps: float = FPS,
+    lead: float = 0.0,
 ) -> FrameWindows:
     """Windows of all frames of a clip, from aud_<name>.npy or, when that is stale, aud.wav.
+
+    The lead is the clip's own, see mouth_lead.
 
     Raises:
         UserError: the clip has no sound.
@@ -49,12 +63,13 @@ def clip_features(
         "extractor": extractor.fingerprint,
         "sound": hashlib.sha256(sound.read_bytes()).hexdigest(),
         "fps": fps,
+        "lead": lead,
     }
     if path.is_file() and note.is_file() and note.read_text() == json.dumps(made_from):
         features = read_features(path)
         if features.shape == (n_frames, WINDOW, extractor.dim):
             return features
-    features = audio_windows(load_audio(sound), extractor, n_frames, fps)
+    features = audio_windows(load_audio(sound), extractor, n_frames, fps, lead)
     # The note goes last and comes off first, so that it never vouches for other features.
     note.unlink(missing_ok=True)
     _replace(path, lambda partial: np.save(partial, features))

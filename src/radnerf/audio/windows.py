@@ -20,17 +20,17 @@ ATTENTION_FRAMES = 8  # t-4 .. t+3
 
 
 def windows(
-    features: Float[np.ndarray, "steps c"], n_frames: int, fps: float = FPS
+    features: Float[np.ndarray, "steps c"], n_frames: int, fps: float = FPS, lead: float = 0.0
 ) -> Float[np.ndarray, "frames 16 c"]:
     """The 16 steps around the start of each frame, as public clips have them at 25 fps.
 
-    Frame t sees the steps [2t - 8, 2t + 8); beyond the ends of the recording is silence (0).
+    Frame t sees the steps [2t - 8, 2t + 8), `lead` seconds later when the mouth moves that much
+    before it is heard (see mouth_lead); beyond the ends of the recording is silence (0).
     """
-    first = np.round(np.arange(n_frames) * (FEATURE_RATE / fps)).astype(np.int64)
-    n_steps = int(first[-1]) + WINDOW if n_frames else 0
-    short = max(0, n_steps - WINDOW // 2 - len(features))
-    padded = np.pad(features, ((WINDOW // 2, short), (0, 0)))
-    return padded[first[:, None] + np.arange(WINDOW)]
+    first = np.round(np.arange(n_frames) * (FEATURE_RATE / fps) + lead * FEATURE_RATE)
+    steps = first.astype(np.int64)[:, None] - WINDOW // 2 + np.arange(WINDOW)
+    heard = (steps >= 0) & (steps < len(features))
+    return np.where(heard[..., None], features[steps.clip(0, len(features) - 1)], np.float32(0))
 
 
 def attention_windows(
@@ -51,12 +51,16 @@ class StreamState:
     wave: Float[np.ndarray, " samples"]
     steps_done: int  # steps of the waveform above whose features exist already
     features: Float[np.ndarray, "steps c"]  # from the next frame's window on
+    n_before: int  # silent steps put before the recording
 
     @classmethod
-    def start(cls, extractor: Extractor) -> StreamState:
-        """Nothing heard yet: silence."""
-        silence = np.zeros((WINDOW // 2, extractor.dim), np.float32)
-        return cls(np.zeros(0, np.float32), 0, silence)
+    def start(cls, extractor: Extractor, lead: float = 0.0) -> StreamState:
+        """Nothing heard yet: silence. The lead (see windows) is at most half a window, 160 ms."""
+        n_before = WINDOW // 2 - round(lead * FEATURE_RATE)
+        if n_before < 0:
+            raise ValueError(f"a stream cannot look {lead} s ahead")
+        silence = np.zeros((n_before, extractor.dim), np.float32)
+        return cls(np.zeros(0, np.float32), 0, silence, n_before)
 
 
 def stream(
@@ -69,7 +73,7 @@ def stream(
 
     The samples must have their loudness set beforehand (see speech_gain). last=True ends the
     recording: silence follows, and every frame begun is given. Together the windows are those of
-    the whole recording; each comes 160 ms and the extractor's context after its frame.
+    the whole recording; each comes 160 ms, the lead and the extractor's context after its frame.
     """
     heard = np.concatenate([state.wave, wave.astype(np.float32, copy=False)])
     ready = -(-len(heard) // HOP) if last else max(0, len(heard) - extractor.context) // HOP
@@ -80,12 +84,14 @@ def stream(
 
     step = int(FEATURE_RATE / FPS)
     if last:
-        n_frames = -(-(len(features) - WINDOW // 2) // step)
+        n_frames = max(0, -(-(len(features) - state.n_before) // step))
         missing = max(0, (n_frames - 1) * step + WINDOW - len(features))
         features = np.pad(features, ((0, missing), (0, 0)))
     else:
         n_frames = max(0, (len(features) - WINDOW) // step + 1)
     rows = np.arange(n_frames)[:, None] * step + np.arange(WINDOW)
     dropped = max(0, ready - -(-extractor.context // HOP))
-    rest = StreamState(heard[dropped * HOP :], ready - dropped, features[n_frames * step :])
+    rest = StreamState(
+        heard[dropped * HOP :], ready - dropped, features[n_frames * step :], state.n_before
+    )
     return features[rows], rest

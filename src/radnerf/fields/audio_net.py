@@ -5,6 +5,7 @@ Letters: F frames, C feature width, D code width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -99,3 +100,43 @@ def smooth_track(codes: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
         row, state = smooth(code, state)
         rows.append(row)
     return torch.stack(rows)
+
+
+class MouthHead(nn.Linear):
+    """Reads mouth coefficients off the audio code, so that landmarks can teach the audio net."""
+
+    def __init__(self, code_dim: int = 64, n_coefficients: int = 6) -> None:
+        super().__init__(code_dim, n_coefficients)
+
+
+def pretrain_audio_net(
+    net: AudioNet,
+    audio: Float[Tensor, "t 8 16 c"],
+    mouth: Float[Tensor, "t k"],
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    n_steps: int = 250,
+    lr: float = 2e-3,
+    seed: int = 0,
+) -> MouthHead:
+    """Teach a fresh audio net the mouth shapes of the training frames, in seconds.
+
+    Stops early on purpose: from twenty seconds of speech, longer training only learns the frames by
+    heart. Everything stays on the net's device; the head is returned for an auxiliary loss.
+    """
+    device = audio.device
+    generator = torch.Generator(device).manual_seed(seed)
+    head = MouthHead(net.code_dim, mouth.shape[1]).to(device)
+    groups = [*net.parameter_groups(lr), {"params": list(head.parameters()), "lr": lr}]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.1 ** (step / n_steps)
+    )
+    for _ in range(n_steps):
+        frame = torch.randint(len(audio), (24,), generator=generator, device=device)
+        heard = audio[frame] if augment is None else augment(audio[frame], generator)
+        loss = (head(net(heard)) - mouth[frame]).square().sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return head
