@@ -27,8 +27,9 @@ def main(config: DictConfig) -> None:
     bundle = PortraitBundle.load(config.portrait)
     video = VideoWriter(out, bundle.fps, Sound.of_file(audio))
     driver = instantiate(config.driver)(bundle=bundle)
+    console = Console(stderr=True)
     with video:
-        for frame in track(driver, "rendering", console=Console(stderr=True)):
+        for frame in track(driver, "rendering", console=console, disable=not console.is_terminal):
             video.write(frame)
     seconds = len(driver) / driver.fps
     print(f"{out}: {len(driver)} frames, {seconds:.1f} s")

@@ -6,17 +6,17 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from radnerf.errors import UserError
 
@@ -55,15 +55,29 @@ def run(
 def _guarded(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     """The task, leaving at once on a user's error: Hydra would print the options again."""
 
+    script = Path(task.__code__.co_filename).name
+
     def guarded(config: DictConfig) -> None:
         try:
+            # Unresolved: interpolations of missing values would fail one by one.
+            if missing := list(_missing(OmegaConf.to_container(config))):
+                given = " ".join(f"{name}=..." for name in missing)
+                raise UserError(f"What to use is missing: add {given}; {_help(script)}")
             task(config)
         except (UserError, HydraException, OmegaConfBaseException) as error:
-            _fail(explain(error, Path(task.__code__.co_filename).name))
+            _fail(explain(error, script))
 
     # Hydra names the job after the module of the task.
     guarded.__module__ = task.__module__
     return guarded
+
+
+def _missing(config: Any, prefix: str = "") -> Iterator[str]:
+    """Names of the options that have no value yet."""
+    for key, value in config.items() if isinstance(config, dict) else ():
+        if value == "???":
+            yield f"{prefix}{key}"
+        yield from _missing(value, f"{prefix}{key}.")
 
 
 def explain(error: BaseException, script: str) -> str:
@@ -77,11 +91,7 @@ def explain(error: BaseException, script: str) -> str:
         if isinstance(link, UserError):
             return str(link)
         link = link.__cause__ or link.__context__
-    more = f"`python {script} --help` lists the options."
-    text = str(error)
-    if isinstance(error, MissingMandatoryValue):
-        name = re.search(r"full_key: (\S+)", text) or re.search(r"value: (\S+)", text)
-        return f"The option {name[1] if name else '?'}=... is missing: {more}"
+    more, text = _help(script), str(error)
     if found := re.search(r"Could not override '(?P<name>[^']+)'", text):
         return f"There is no option '{found['name']}': {more}"
     if found := re.search(r"Could not (?:find|load) '(?P<name>[^']+)'", text):
@@ -109,8 +119,7 @@ def quote(argument: str) -> str:
 def _checked(arguments: Sequence[str], paths: Collection[str]) -> list[str]:
     """Command-line arguments that Hydra can read."""
     parser = get_args_parser()
-    script = Path(sys.argv[0]).name
-    more = f"`python {script} --help` lists the options."
+    more = _help(Path(sys.argv[0]).name)
 
     def refuse(message: str) -> NoReturn:
         name = message.removeprefix("unrecognized arguments: ")
@@ -143,6 +152,10 @@ def _parses(argument: str) -> bool:
     except HydraException:
         return False
     return True
+
+
+def _help(script: str) -> str:
+    return f"`python {script} --help` lists the options."
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -94,6 +94,18 @@ def test_sound_from_samples_longer_than_the_picture(tmp_path):
     assert len(frames) == 2 and sound.shape[1] == pytest.approx(16000, abs=2048)
 
 
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_sound_and_picture_meet(tmp_path, rate):
+    click = np.zeros(2 * rate, np.float32)
+    click[rate : rate + 2] = 0.9, -0.9
+    with VideoWriter(tmp_path / "v.mp4", 25.0, Sound.of_samples(click, rate)) as video:
+        for i in range(50):
+            video.write(np.full((32, 32, 3), 255 * (i == 25), np.uint8))
+    frames, sound, _ = decode(tmp_path / "v.mp4")
+    assert [i for i, f in enumerate(frames) if f.mean() > 100] == [25]
+    assert np.abs(sound[0]).argmax() / rate == pytest.approx(1.0, abs=0.002)
+
+
 def test_nothing_is_left_after_a_failure(tmp_path):
     with pytest.raises(RuntimeError), VideoWriter(tmp_path / "v.mp4", 25.0) as video:
         video.write(np.zeros((32, 32, 3), np.uint8))

@@ -15,9 +15,8 @@ from radnerf.audio import (
     Extractor,
     MelExtractor,
     attention_windows,
+    audio_windows,
     load_audio,
-    normalise_loudness,
-    windows,
 )
 from radnerf.data.clip import SAMPLE_RATE
 from radnerf.errors import UserError
@@ -71,8 +70,9 @@ class Driver:
         self.poses = pose_track(bundle, pose, self.n_frames)
         self.eyes = eye_track(bundle, eyes, self.n_frames, seed)
         self.background = background_image(bundle, background, self.size)
-        features = make_extractor(bundle.extractor)(normalise_loudness(wave))
-        self.windows = torch.from_numpy(windows(features, self.n_frames, bundle.fps))
+        extractor = make_extractor(bundle.extractor)
+        frame_windows = audio_windows(wave, extractor, self.n_frames, bundle.fps)
+        self.windows = torch.from_numpy(frame_windows)
         self.device = choose_device(device)
         self.portrait = load_portrait(bundle).to(self.device).eval()
 
