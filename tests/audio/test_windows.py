@@ -27,6 +27,14 @@ def test_thirty_frames_a_second_stay_in_time() -> None:
     assert windows(features, 60, fps=30.0)[30, 8, 0] == 50  # one second in
 
 
+def test_a_lead_looks_that_much_later() -> None:
+    features = np.arange(1, 101, dtype=np.float32)[:, None]
+    later = windows(features, 50, lead=0.22)  # 11 steps
+    assert later[0, :, 0].tolist() == list(range(4, 20))  # steps 3 .. 18 hold 4 .. 19
+    assert later[45, :, 0].tolist() == [*range(94, 101), *[0] * 9]
+    assert np.array_equal(windows(features, 40, lead=-0.04)[1:], windows(features, 39))
+
+
 def test_attention_sees_four_frames_back_and_three_ahead() -> None:
     frames = torch.arange(1.0, 11.0)[:, None, None].expand(10, 16, 2)
     out = attention_windows(frames, torch.tensor([0, 5, 9]))
@@ -40,16 +48,17 @@ def test_attention_sees_four_frames_back_and_three_ahead() -> None:
 
 @pytest.mark.parametrize("samples", [1, 5 * HOP, 16_000, 16_001, 33_333])
 @pytest.mark.parametrize("chunk", [100, 640, 5000, 50_000])
-def test_streamed_windows_are_those_of_the_whole(samples: int, chunk: int) -> None:
+@pytest.mark.parametrize("lead", [0.0, 0.1, 0.16])
+def test_streamed_windows_are_those_of_the_whole(samples: int, chunk: int, lead: float) -> None:
     extractor = MelExtractor(dim=8)
     wave = 0.1 * np.random.default_rng(samples).standard_normal(samples).astype(np.float32)
-    state, parts = StreamState.start(extractor), []
+    state, parts = StreamState.start(extractor, lead), []
     for start in range(0, samples, chunk):
         part, state = stream(extractor, state, wave[start : start + chunk])
         parts.append(part)
     part, _ = stream(extractor, state, wave[:0], last=True)
     streamed = np.concatenate([*parts, part])
-    whole = windows(extractor(wave), len(streamed))
+    whole = windows(extractor(wave), len(streamed), lead=lead)
     assert len(streamed) == -(-samples // (2 * HOP))
     np.testing.assert_allclose(streamed, whole, atol=1e-5)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from radnerf.fields.audio_net import AudioNet, smooth, smooth_track
+from radnerf.fields.audio_net import AudioNet, pretrain_audio_net, smooth, smooth_track
 
 
 @pytest.mark.parametrize("dim", [29, 40, 1024])
@@ -48,3 +48,18 @@ def test_smoothing_keeps_a_third_of_the_past() -> None:
     third, _ = smooth(codes[2], state)
     assert [first.item(), second.item(), third.item()] == pytest.approx([1.0, 0.35, 0.35**2])
     torch.testing.assert_close(smooth_track(codes), torch.stack([first, second, third]))
+
+
+def test_pretraining_finds_the_mouth_in_unheard_sound() -> None:
+    generator = torch.Generator().manual_seed(0)
+    audio = torch.rand(400, 8, 16, 6, generator=generator)
+    opening = torch.rand(400, generator=generator)
+    audio[:, 2:6, :, 2] += 3 * opening[:, None, None]
+    mouth = torch.stack([opening - 0.5, 0.5 - opening], 1) / opening.std()
+    torch.manual_seed(0)
+    net = AudioNet(6)
+    head = pretrain_audio_net(net, audio[:300], mouth[:300], n_steps=120)
+    with torch.no_grad():
+        heard = head(net(audio[300:]))
+    correlation = torch.corrcoef(torch.stack([heard[:, 0], mouth[300:, 0]]))[0, 1]
+    assert correlation > 0.9
