@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -43,5 +42,5 @@ class StageCheckpoint(pl.Callback):
         """Write the checkpoint now."""
         temporary = self.path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
         self._last = time.monotonic()

@@ -7,7 +7,7 @@ device from the 8-bit frame store, so that memory does not grow with the length 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -33,12 +33,13 @@ class Sampling:
 
     n_frames: int = 4
     n_rays: int = 8192
-    shares: RegionShares = RegionShares(head=1.0)
+    n_first_rays: int = 0  # at the first step, when a stage adapts the number; 0 is n_rays
+    shares: RegionShares = field(default_factory=lambda: RegionShares(head=1.0))
     patch_every: int = 0  # every so many steps the rays are square patches around the lips
     patch_scale: float = 1.3  # side of the patch in sides of the lips rectangle
 
 
-class FrameStream(IterableDataset):  # type: ignore[type-arg]
+class FrameStream(IterableDataset):
     """Endless (step, frame numbers), a function of the seed alone and so the same on resuming."""
 
     def __init__(self, n_train: int, n_frames: int, seed: int, first_step: int = 0) -> None:
@@ -81,7 +82,6 @@ class ClipDataModule(pl.LightningDataModule):
         self.report = report
         self.sampling = Sampling()
         self.first_step = 0
-        # Training batches hold about this many occupied samples: rays are added or dropped.
         self.n_rays = self.sampling.n_rays
         self._ready = False
 
@@ -105,13 +105,11 @@ class ClipDataModule(pl.LightningDataModule):
     def use(self, sampling: Sampling, first_step: int = 0) -> None:
         """Choose how the next stage draws its batches, and the step it starts at."""
         self.sampling = sampling
-        self.n_rays = sampling.n_rays
+        self.n_rays = sampling.n_first_rays or sampling.n_rays
         self.first_step = first_step
 
-    def train_dataloader(self) -> DataLoader:  # type: ignore[type-arg]
-        stream = FrameStream(
-            self.clip.n_train, self.sampling.n_frames, self.seed, self.first_step
-        )
+    def train_dataloader(self) -> DataLoader:
+        stream = FrameStream(self.clip.n_train, self.sampling.n_frames, self.seed, self.first_step)
         return DataLoader(stream, batch_size=None, num_workers=0)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Batch:
@@ -187,9 +185,9 @@ class ClipDataModule(pl.LightningDataModule):
         frame = torch.tensor([i])
         return self.gather(frame, torch.zeros_like(pixel), pixel // width, pixel % width)
 
-    def head_masks(self, n_views: int = 40, pad: int = 0) -> tuple[
-        Float[Tensor, "v 4 4"], Bool[Tensor, "v h w"]
-    ]:
+    def head_masks(
+        self, n_views: int = 40, pad: int = 0
+    ) -> tuple[Float[Tensor, "v 4 4"], Bool[Tensor, "v h w"]]:
         """Poses and head silhouettes, grown by pad pixels, of views spread over the clip."""
         views = torch.linspace(0, self.clip.n_train - 1, min(n_views, self.clip.n_train)).long()
         masks = (self.frames.labels[views] == HEAD).float()[:, None]

@@ -42,7 +42,11 @@ class PixelSampler:
         self._person = region_pixels(frames.labels[:n_train], None, pad)
 
     def draw(
-        self, frame: Int[Tensor, " f"], n_rays: int, shares: RegionShares, generator: torch.Generator
+        self,
+        frame: Int[Tensor, " f"],
+        n_rays: int,
+        shares: RegionShares,
+        generator: torch.Generator,
     ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"]]:
         """Slot in 0..F-1, row and column of about n_rays pixels, frame by frame."""
         per_frame = max(1, n_rays // len(frame))

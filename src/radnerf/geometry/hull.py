@@ -34,12 +34,17 @@ def visual_hull(
     sees is outside the hull.
     """
     height, width = masks.shape[1:]
+    left = torch.arange(len(points), device=points.device)  # points that are not ruled out yet
     seen = torch.zeros(len(points), device=points.device)
-    hit = torch.zeros(len(points), device=points.device)
+    missed = torch.zeros(len(points), device=points.device)
     for pose, mask in zip(poses, masks, strict=True):
-        uv, depth = project(points, pose, focal, centre)
+        uv, depth = project(points[left], pose, focal, centre)
         column, row = uv.floor().long().unbind(-1)
         inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        seen += inside
-        hit += inside & mask[row.clamp(0, height - 1), column.clamp(0, width - 1)]
-    return (seen > 0) & (hit >= (1 - missable) * seen)
+        hit = mask[row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        seen[left] += inside
+        missed[left] += inside & ~hit
+        left = left[missed[left] <= missable * len(poses)]
+    hull = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    hull[left] = (seen[left] > 0) & (missed[left] <= missable * seen[left])
+    return hull

@@ -89,9 +89,7 @@ class HeadModule(StageModule):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.loss_weights
-        jitter = torch.rand(
-            len(batch.xy), generator=self.generator(1), device=batch.xy.device
-        )
+        jitter = torch.rand(len(batch.xy), generator=self.generator(1), device=batch.xy.device)
         out, samples = self.portrait.render_head(
             batch.rays, self.portrait.head_state(batch.conditioning), jitter
         )
@@ -110,9 +108,7 @@ class HeadModule(StageModule):
         }
 
     def predict(self, batch: Batch) -> Tensor:
-        out, _ = self.portrait.render_head(
-            batch.rays, self.portrait.head_state(batch.conditioning)
-        )
+        out, _ = self.portrait.render_head(batch.rays, self.portrait.head_state(batch.conditioning))
         return out.rgb + batch.behind * (1 - out.alpha[:, None])
 
     @property
@@ -125,9 +121,8 @@ class HeadModule(StageModule):
         if self.samples_per_step is None:
             return
         wanted = n_rays * self.samples_per_step / max(1, len(samples.t))
-        low, high = self.sampling.n_rays // 8, self.sampling.n_rays
-        blend = 0.8 * self.data.n_rays + 0.2 * min(max(wanted, low), high)
-        self.data.n_rays = int(blend)
+        low, high = self.sampling.n_first_rays, self.sampling.n_rays
+        self.data.n_rays = int(min(max(wanted, low), high, 2 * n_rays))
 
 
 class LipsModule(HeadModule):
@@ -153,4 +148,4 @@ def patch_error(pixels: Tensor, batch: Batch) -> Tensor:
     images = [
         value.view(-1, height, width, 3).permute(0, 3, 1, 2) for value in (pixels, batch.target)
     ]
-    return structural_error(*images)
+    return structural_error(images[0], images[1])

@@ -111,7 +111,7 @@ class StageModule(pl.LightningModule):
         if self.progress >= 1:
             self.trainer.should_stop = True
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         groups: dict[str, list[nn.Parameter]] = {"grid": [], "net": [], "attention": []}
         for part in self.trained_parts:
             for name, parameter in part.named_parameters():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +86,11 @@ class ClipSource:
         if not video.is_file():
             raise UserError(f"There is no video {video}: check data.video=PATH.")
         preprocess_video(
-            video, self.clip_root, clip_id=str(self.id), resolution=self.resolution, **self.preprocess
+            video,
+            self.clip_root,
+            clip_id=str(self.id),
+            resolution=self.resolution,
+            **self.preprocess,
         )
         return self.clip_root
 
@@ -121,7 +124,7 @@ def _download(url: str, path: Path, sha256: str | None) -> None:
                 file.write(block)
         if sha256 is not None and digest.hexdigest() != sha256:
             raise UserError(f"{url} is not the expected file (its checksum differs): {by_hand}.")
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise UserError(f"{url} cannot be downloaded ({error}): {by_hand}.") from error
     finally:

@@ -39,7 +39,7 @@ def build(config: Any) -> Any:
         UserError: a `_target_` that is not a component of this project.
     """
     if isinstance(config, list):
-        return [build(item) for item in config]
+        return tuple(build(item) for item in config)  # JSON has no tuples
     if not isinstance(config, dict):
         return config
     values = {key: build(value) for key, value in config.items() if key != "_target_"}
@@ -52,7 +52,9 @@ def build(config: Any) -> Any:
     try:
         return getattr(importlib.import_module(module), name)(**values)
     except TypeError as error:
-        raise UserError(f"The portrait's part {name} has settings that do not fit: {error}.") from error
+        raise UserError(
+            f"The portrait's part {name} has settings that do not fit: {error}."
+        ) from error
 
 
 class Portrait(nn.Module):

@@ -1,0 +1,26 @@
+"""W&B logging that never needs an account."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pytorch_lightning.loggers import WandbLogger
+
+
+def wandb_logger(project: str, save_dir: str, offline: bool | None = None) -> WandbLogger:
+    """Logger of a run; without an API key it writes offline files, to be synced later.
+
+    Args:
+        save_dir: the run's folder; its last two parts name the run.
+        offline: None decides by whether there is a key.
+    """
+    import wandb
+
+    if offline is None:
+        offline = os.environ.get("WANDB_MODE") == "offline" or not wandb.api.api_key
+    if offline:
+        print(f"W&B: no API key, logging offline to {save_dir}/wandb (`wandb sync` uploads it)")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    name = "/".join(Path(save_dir).parts[-2:])
+    return WandbLogger(project=project, save_dir=save_dir, offline=offline, name=name)

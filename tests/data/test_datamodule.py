@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from radnerf.audio import MelExtractor
+from radnerf.data.clip import HEAD, Clip
+from radnerf.data.datamodule import ClipDataModule, FrameStream, Sampling
+from radnerf.data.frames import FrameStore
+from radnerf.data.sampling import RegionShares
+
+
+@pytest.fixture
+def data(tiny_clip: Path) -> ClipDataModule:
+    module = ClipDataModule(tiny_clip, MelExtractor())
+    module.setup()
+    return module
+
+
+def test_frame_store_is_mapped_and_equals_the_files(tiny_clip: Path) -> None:
+    clip = Clip.open(tiny_clip)
+    store = FrameStore.open(clip)
+    assert store.images.dtype == torch.uint8
+    assert np.array_equal(store.images[5].numpy(), clip.image(5))
+    assert np.array_equal(store.torso[5].numpy(), clip.torso(5))
+    assert np.array_equal(store.labels[5].numpy(), clip.parsing(5))
+
+
+def test_cache_is_made_anew_when_an_image_changes(tiny_clip: Path) -> None:
+    clip = Clip.open(tiny_clip)
+    made: list[int] = []
+    FrameStore.open(clip, lambda done, total: made.append(done))
+    FrameStore.open(clip, lambda done, total: made.append(done))
+    assert len(made) == len(clip)
+    path = clip.path("gt_imgs", 4, "jpg")
+    path.write_bytes(clip.path("gt_imgs", 5, "jpg").read_bytes())
+    store = FrameStore.open(clip, lambda done, total: made.append(done))
+    assert len(made) == 2 * len(clip)
+    assert torch.equal(store.images[4], store.images[5])
+
+
+def test_whole_frame_is_the_frame(data: ClipDataModule) -> None:
+    batch = data.whole_frame(21)
+    image = torch.from_numpy(data.clip.image(21)).float() / 255
+    assert torch.equal(batch.target.view(24, 32, 3), image)
+    assert batch.conditioning.index.tolist() == [-1]
+    assert batch.xy[0].tolist() == pytest.approx([1 / 32 - 1, 1 / 24 - 1])
+    # The ray of pixel (12, 16) starts at the camera and looks at its centre.
+    pixel = 12 * 32 + 16
+    expected = torch.tensor([-0.5 / 80, -1.0, 0.5 / 80])
+    assert torch.allclose(
+        batch.rays.directions[pixel], torch.nn.functional.normalize(expected, dim=0), atol=1e-6
+    )
+    assert torch.allclose(batch.rays.origins[pixel], torch.tensor([0.0, 3.0, 0.05]), atol=1e-6)
+
+
+def test_behind_is_the_torso_over_the_plate(data: ClipDataModule) -> None:
+    batch = data.whole_frame(0)
+    behind = batch.behind.view(24, 32, 3)
+    plate = data.frames.background.float() / 255
+    assert torch.allclose(behind[2, 2], plate[2, 2])
+    assert torch.allclose(behind[20, 10] * 255, torch.tensor([40.0, 60.0, 90.0]))
+
+
+def test_shares_draw_where_they_say(data: ClipDataModule) -> None:
+    frame = torch.tensor([3, 9])
+    generator = torch.Generator().manual_seed(0)
+    for name, rectangles in (("lips", data.frames.lips), ("eyes", data.frames.eyes)):
+        shares = RegionShares(**{name: 1.0})
+        slot, row, column = data.sampler.draw(frame, 400, shares, generator)
+        assert slot.bincount().tolist() == [200, 200]
+        top, bottom, left, right = rectangles[frame][slot].unbind(-1)
+        assert ((row >= top) & (row < bottom) & (column >= left) & (column < right)).all()
+    slot, row, column = data.sampler.draw(frame, 400, RegionShares(head=1.0), generator)
+    grown = torch.nn.functional.max_pool2d(
+        (data.frames.labels[:20] == HEAD).any(0).float()[None], 3, 1, 1
+    )[0]
+    assert grown[row, column].all()
+
+
+def test_patches_are_squares_around_the_lips(data: ClipDataModule) -> None:
+    data.use(Sampling(n_frames=2, patch_every=1))
+    batch = data.on_after_batch_transfer(
+        {"frame": torch.tensor([1, 2]), "step": torch.tensor(0)}, 0
+    )
+    assert batch.patch == (8, 8) and len(batch.xy) == 128
+    top, _, left, _ = data.frames.lips[1].tolist()
+    image = torch.from_numpy(data.clip.image(1)).float() / 255
+    assert torch.equal(batch.target[:64].view(8, 8, 3), image[top : top + 8, left : left + 8])
+
+
+def test_a_step_is_the_same_whenever_it_is_made() -> None:
+    whole = iter(FrameStream(20, 4, seed=1))
+    steps = [next(whole) for _ in range(6)]
+    resumed = next(iter(FrameStream(20, 4, seed=1, first_step=5)))
+    assert torch.equal(resumed["frame"], steps[5]["frame"]) and int(resumed["step"]) == 5
+    assert len({tuple(step["frame"].tolist()) for step in steps}) > 1
+
+
+def test_only_training_frames_are_drawn() -> None:
+    stream = iter(FrameStream(3, 8, seed=0))
+    frames = torch.cat([next(stream)["frame"] for _ in range(50)])
+    assert sorted(set(frames.tolist())) == [0, 1, 2]

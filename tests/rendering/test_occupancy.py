@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import Tensor
+
+from radnerf.rendering.occupancy import OccupancyGrid
+
+BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+
+
+def grid(**settings: float) -> OccupancyGrid:
+    return OccupancyGrid(BOX, (16, 16, 16), **({"threshold": 10.0} | settings))  # type: ignore[arg-type]
+
+
+def ball(radius: float, centre: float = 0.0) -> object:
+    return lambda x: 100.0 * ((x - centre).norm(dim=-1) < radius).float()
+
+
+def cells() -> Tensor:
+    axis = (torch.arange(16) + 0.5) / 8 - 1
+    return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+
+
+def test_keeps_the_ball_and_its_shell_and_drops_the_rest() -> None:
+    occupancy = grid()
+    for step in range(8):
+        occupancy.update(ball(0.5), torch.Generator().manual_seed(step))
+    distance = cells().norm(dim=-1)
+    assert occupancy.occupied[distance < 0.45].all()
+    assert not occupancy.occupied[distance > 0.5 + 3 * 3**0.5 / 8].any()
+
+
+def test_maximum_over_the_driving_signal() -> None:
+    occupancy = grid()
+    here, there = ball(0.3, centre=-0.4), ball(0.3, centre=0.4)
+    for step in range(6):
+        occupancy.update(here if step % 2 else there, torch.Generator().manual_seed(step))
+    points = cells()
+    for centre in (-0.4, 0.4):
+        assert occupancy.occupied[(points - centre).norm(dim=-1) < 0.2].all()
+
+
+def test_what_was_once_needed_fades_when_it_no_longer_is() -> None:
+    occupancy = grid(decay=0.5)
+    occupancy.update(ball(0.5), torch.Generator().manual_seed(0))
+    assert occupancy.occupied.any()
+    for step in range(30):
+        occupancy.update(lambda x: torch.zeros(len(x)), torch.Generator().manual_seed(step))
+    assert occupancy.value.max().item() < 1e-6
+
+
+def test_ruled_out_cells_are_never_asked_nor_occupied() -> None:
+    occupancy = grid()
+    candidate = cells()[..., 0] < 0
+    occupancy.restrict(candidate)
+    asked = []
+
+    def query(points: Tensor) -> Tensor:
+        asked.append(points)
+        return torch.full((len(points),), 50.0)
+
+    occupancy.update(query, torch.Generator().manual_seed(0))
+    assert asked[0][:, 0].max() <= 0
+    assert len(asked[0]) == 16**3 // 2
+    assert torch.equal(occupancy.occupied, candidate)
+
+
+def test_2d_lookup_by_hand() -> None:
+    occupancy = OccupancyGrid(((-1.0, -1.0), (1.0, 1.0)), (4, 4), threshold=0.01)
+    occupancy.occupied.fill_(False)
+    occupancy.occupied[3, 0] = True
+    points = torch.tensor([[0.75, -0.75], [-0.75, 0.75], [1.5, -0.75], [0.51, -0.51]])
+    assert occupancy.occupied_at(points).tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_share_of_the_cells_is_asked(share: float) -> None:
+    occupancy, asked = grid(), []
+
+    def query(points: Tensor) -> Tensor:
+        asked.append(len(points))
+        return torch.ones(len(points))
+
+    occupancy.update(query, torch.Generator().manual_seed(0), share)
+    assert sum(asked) == pytest.approx(share * 16**3, rel=0.1)

@@ -1,0 +1,15 @@
+"""Train a portrait: python train.py data=obama model=radnerf minutes=10 (see conf/train.yaml)."""
+
+from omegaconf import DictConfig
+
+from radnerf import cli
+
+
+def train(config: DictConfig) -> None:
+    from radnerf.experiment import run
+
+    run(config)
+
+
+if __name__ == "__main__":
+    cli.run(train, "train", paths=("data.video", "data.root", "data.folder", "outputs"))
