@@ -47,6 +47,8 @@ def test_pauses_are_found_at_any_loudness_and_stops_inside_words_are_not(level: 
     assert np.all(active[:23] > 0.99)
     assert np.all(active[28:47] < 0.01)
     assert np.all(active[53:97] > 0.99)
+    later = speech_activity((level * noise).astype(np.float32), 100, lead=0.2)
+    np.testing.assert_allclose(later[:95], active[5:], atol=1e-6)
 
 
 def test_frames_after_the_sound_are_a_pause() -> None:

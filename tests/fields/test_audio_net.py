@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from radnerf.fields.audio_net import AudioNet, pretrain_audio_net, smooth, smooth_track
+from radnerf.fields.audio_net import (
+    AudioNet,
+    close_in_pauses,
+    pretrain_audio_net,
+    rest_code,
+    smooth,
+    smooth_track,
+)
 
 
 @pytest.mark.parametrize("dim", [29, 40, 1024])
@@ -63,3 +70,16 @@ def test_pretraining_finds_the_mouth_in_unheard_sound() -> None:
         heard = head(net(audio[300:]))
     correlation = torch.corrcoef(torch.stack([heard[:, 0], mouth[300:, 0]]))[0, 1]
     assert correlation > 0.9
+
+
+def test_the_rest_code_is_a_typical_one_of_a_closed_mouth() -> None:
+    opening = torch.arange(20.0)
+    codes = opening[:, None].repeat(1, 3)
+    codes[0] = 50.0  # closed, but unlike the other closed frames
+    assert torch.equal(rest_code(codes, opening, share=0.25), codes[2])
+
+
+def test_pauses_get_the_rest_code_and_speech_its_own() -> None:
+    codes, rest = torch.randn(3, 64), torch.randn(64)
+    out = close_in_pauses(codes, rest, torch.tensor([1.0, 0.5, 0.0]))
+    torch.testing.assert_close(out, torch.stack([codes[0], (codes[1] + rest) / 2, rest]))

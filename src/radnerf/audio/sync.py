@@ -51,10 +51,12 @@ def mouth_lead(opening: Float[np.ndarray, " frames"], wave: Wave, fps: float = F
     return float(steps[best]) / FEATURE_RATE
 
 
-def speech_activity(wave: Wave, n_frames: int, fps: float = FPS) -> Float[np.ndarray, " frames"]:
+def speech_activity(
+    wave: Wave, n_frames: int, fps: float = FPS, lead: float = 0.0
+) -> Float[np.ndarray, " frames"]:
     """How much each frame is part of speech: 1 in speech, 0 in pauses, with 0.1 s ramps.
 
-    Pauses shorter than SHORTEST_PAUSE do not count. Any loudness will do.
+    A frame is judged by the sound `lead` seconds later, as in windows(). Pauses shorter than SHORTEST_PAUSE do not count. Any loudness will do.
     """
     loud = normalise_loudness(wave).astype(np.float64)
     n_steps = -(-len(loud) // HOP)
@@ -64,7 +66,10 @@ def speech_activity(wave: Wave, n_frames: int, fps: float = FPS) -> Float[np.nda
     closed = minimum_filter1d(maximum_filter1d(active, width), width)
     soft = uniform_filter1d(closed, round(0.1 * FEATURE_RATE))
     return np.interp(
-        (np.arange(n_frames) + 0.5) * FEATURE_RATE / fps, np.arange(n_steps) + 0.5, soft, right=0.0
+        ((np.arange(n_frames) + 0.5) / fps + lead) * FEATURE_RATE,
+        np.arange(n_steps) + 0.5,
+        soft,
+        right=0.0,
     ).astype(np.float32)
 
 

@@ -102,6 +102,32 @@ def smooth_track(codes: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
     return torch.stack(rows)
 
 
+def rest_code(
+    codes: Float[Tensor, "t d"], opening: Float[Tensor, " t"], share: float = 0.1
+) -> Float[Tensor, " d"]:
+    """The code of a closed mouth: the most typical of the frames that have it most closed.
+
+    Args:
+        codes: audio codes of the training frames.
+        opening: their mouth openings, in any unit.
+        share: of the frames that count as closed.
+    """
+    n_closed = max(1, round(share * len(codes)))
+    closed = codes[opening.argsort()[:n_closed]]
+    return closed[torch.cdist(closed, closed).sum(1).argmin()]
+
+
+def close_in_pauses(
+    codes: Float[Tensor, "t d"], rest: Float[Tensor, " d"], activity: Float[Tensor, " t"]
+) -> Float[Tensor, "t d"]:
+    """Codes that go to the closed mouth where there is no speech (see audio.speech_activity).
+
+    People keep the mouth half open, or breathe in, in the pauses of a short training video, so an
+    audio net cannot learn from it that silence means a closed mouth.
+    """
+    return rest + activity[:, None] * (codes - rest)
+
+
 class MouthHead(nn.Linear):
     """Reads mouth coefficients off the audio code, so that landmarks can teach the audio net."""
 
