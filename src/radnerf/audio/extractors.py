@@ -49,14 +49,15 @@ class MelExtractor:
     """Log-mel spectrogram without weights, for any language.
 
     A value is the level of a mel band above floor_db, in units of unit_db, and 0 below the floor:
-    0 is silence, so that pauses look alike in every recording and zero padding is silence too.
+    0 is silence, so that zero padding is silence too. A higher floor would hide the noise of most
+    rooms, but also consonants that shape the mouth.
     """
 
     dim: int = 40
-    window: int = 640  # samples
+    window: int = 400  # samples; longer ones blur closures of the lips
     low_hz: float = 60.0
     high_hz: float = 7600.0
-    floor_db: float = -70.0  # of a band's power, relative to full scale
+    floor_db: float = -80.0  # of a band's power, relative to full scale
     unit_db: float = 10.0
     name: str = "mel"
 

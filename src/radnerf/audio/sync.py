@@ -56,7 +56,8 @@ def speech_activity(
 ) -> Float[np.ndarray, " frames"]:
     """How much each frame is part of speech: 1 in speech, 0 in pauses, with 0.1 s ramps.
 
-    A frame is judged by the sound `lead` seconds later, as in windows(). Pauses shorter than SHORTEST_PAUSE do not count. Any loudness will do.
+    A frame is judged by the sound `lead` seconds later, as in windows(). Pauses shorter than
+    SHORTEST_PAUSE do not count. Any loudness will do.
     """
     loud = normalise_loudness(wave).astype(np.float64)
     n_steps = -(-len(loud) // HOP)
