@@ -55,7 +55,7 @@ class Samples:
     t: Float[Tensor, " m"]  # distance along the ray of the sample's middle
     dt: Float[Tensor, " m"]  # length that the sample stands for
     ray: Int[Tensor, " m"]
-    offsets: Int[Tensor, " n+1"]
+    offsets: Int[Tensor, " rays_and_end"]  # N + 1 of them
 
 
 @dataclass

@@ -24,18 +24,20 @@ def march(
     from radnerf.kernels.numba_runtime import run
 
     origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
-    occupancy = occupancy.contiguous()
     rays = len(origins)
     jitter = torch.full((rays,), 0.5) if jitter is None else jitter.contiguous()
     first, last = ray_box(origins, directions, box, near)
     per_unit = torch.tensor(occupancy.shape) / (box[1] - box[0])
-    blocks = torch.zeros([-(-r // loops.BLOCK) for r in occupancy.shape], dtype=torch.bool)
-    run(loops.block_occupancy, occupancy, blocks)
-
+    # Whole words of cells along z, filled up with empty ones, which no ray reaches.
+    resolution = occupancy.shape
+    cells = torch.zeros(*resolution[:2], -(-resolution[2] // 8) * 8, dtype=torch.bool)
+    cells[..., : resolution[2]] = occupancy
+    blocks = torch.zeros([-(-r // loops.BLOCK) for r in resolution], dtype=torch.bool)
+    run(loops.block_occupancy, cells.view(torch.int64), blocks)
     # Only the pages that are written take memory.
     found, counts = torch.empty(rays, max_samples), torch.empty(rays, dtype=torch.long)
     run(
-        loops.walk, origins, directions, first, last, jitter, occupancy, blocks,
+        loops.walk, origins, directions, first, last, jitter, cells, resolution[2], blocks,
         box[0].contiguous(), per_unit, np.float32(step), found, counts,
     )  # fmt: skip
     offsets = torch.zeros(rays + 1, dtype=torch.long)

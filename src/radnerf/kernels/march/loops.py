@@ -17,13 +17,16 @@ BLOCK = 8  # cells a side of a coarse cell, which says in one look that nothing 
 
 @exact_loop
 def block_occupancy(occupancy, blocks):
-    """blocks: whether any cell of each BLOCK^3 is occupied; starts all False."""
+    """blocks: whether any cell of each BLOCK^3 is occupied; starts all False.
+
+    occupancy: BLOCK cells along z in one 64-bit word.
+    """
     for bx in prange(blocks.shape[0]):
         for x in range(bx * BLOCK, min((bx + 1) * BLOCK, occupancy.shape[0])):
             for y in range(occupancy.shape[1]):
-                for z in range(occupancy.shape[2]):
-                    if occupancy[x, y, z]:
-                        blocks[bx, y // BLOCK, z // BLOCK] = True
+                for bz in range(occupancy.shape[2]):
+                    if occupancy[x, y, bz] != 0:
+                        blocks[bx, y // BLOCK, bz] = True
 
 
 @exactly_inlined
@@ -32,23 +35,47 @@ def _cell(position, low, per_unit, resolution):
 
 
 @exactly_inlined
-def _leaves(cell, size, position, direction, low, per_unit):
+def _leaves(cell, size, position, inverse, low, width):
     """How much farther along its direction a position leaves cells cell .. cell + size - 1."""
-    if abs(direction) < np.float32(1e-9):
-        return np.float32(np.inf)
-    border = cell + size if direction > 0 else cell
-    return (low + np.float32(border) / per_unit - position) / direction
+    border = cell + size if inverse > 0 else cell
+    return (low + np.float32(border) * width - position) * inverse
+
+
+@exactly_inlined
+def _inverse(direction):
+    """1 / direction; one that is parallel to a border leaves at some huge distance."""
+    tiny = np.float32(1e-12)
+    return np.float32(1) / (direction if abs(direction) > tiny else tiny)
 
 
 @exact_loop
 def walk(
-    origins, directions, first, last, jitter, occupancy, blocks, low, per_unit, step, found, counts
+    origins,
+    directions,
+    first,
+    last,
+    jitter,
+    occupancy,
+    rz,
+    blocks,
+    low,
+    per_unit,
+    step,
+    found,
+    counts,
 ):
-    """Fills the first counts [n] columns of found [n, max_samples] with the samples' distances."""
-    rx, ry, rz = occupancy.shape
+    """Fills the first counts [n] columns of found [n, max_samples] with the samples' distances.
+
+    occupancy: rz cells along z, whatever its own length there.
+    """
+    rx, ry = occupancy.shape[:2]
+    one = np.float32(1)
+    widthx, widthy, widthz = one / per_unit[0], one / per_unit[1], one / per_unit[2]
+    per_step = one / step
     for ray in prange(len(origins)):
         ox, oy, oz = origins[ray, 0], origins[ray, 1], origins[ray, 2]
         dx, dy, dz = directions[ray, 0], directions[ray, 1], directions[ray, 2]
+        ix, iy, iz = _inverse(dx), _inverse(dy), _inverse(dz)
         kept, piece = 0, 0
         while kept < found.shape[1]:
             t = first[ray] + (np.float32(piece) + jitter[ray]) * step
@@ -68,13 +95,13 @@ def walk(
                 size = BLOCK
                 cx, cy, cz = cx // BLOCK * BLOCK, cy // BLOCK * BLOCK, cz // BLOCK * BLOCK
             ahead = min(
-                _leaves(cx, size, x, dx, low[0], per_unit[0]),
-                _leaves(cy, size, y, dy, low[1], per_unit[1]),
-                _leaves(cz, size, z, dz, low[2], per_unit[2]),
+                _leaves(cx, size, x, ix, low[0], widthx),
+                _leaves(cy, size, y, iy, low[1], widthy),
+                _leaves(cz, size, z, iz, low[2], widthz),
             )
             # To the first lattice point outside. Rounding may make that one look too many inside,
             # never one too few.
-            piece += max(1, int(min(ahead / step, np.float32(1e6)) - np.float32(0.01)) + 1)
+            piece += max(1, int(min(ahead * per_step, np.float32(1e6)) - np.float32(0.01)) + 1)
         counts[ray] = kept
 
 
