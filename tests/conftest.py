@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxtyping import install_import_hook
 
 # Before anything of the package is imported.
-install_import_hook("radnerf", "beartype.beartype")
+install_import_hook("radnerf", "typechecker.check")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

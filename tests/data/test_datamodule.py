@@ -84,10 +84,13 @@ def test_patches_are_squares_around_the_lips(data: ClipDataModule) -> None:
     batch = data.on_after_batch_transfer(
         {"frame": torch.tensor([1, 2]), "step": torch.tensor(0)}, 0
     )
-    assert batch.patch == (8, 8) and len(batch.xy) == 128
-    top, _, left, _ = data.frames.lips[1].tolist()
+    # The lips square of 8 px, 1.3 times as large, about the same centre.
+    assert batch.patch == (10, 10) and len(batch.xy) == 200
+    top, bottom, left, right = data.frames.lips[1].tolist()
+    assert bottom - top == right - left == 8
     image = torch.from_numpy(data.clip.image(1)).float() / 255
-    assert torch.equal(batch.target[:64].view(8, 8, 3), image[top : top + 8, left : left + 8])
+    expected = image[top - 1 : top + 9, left - 1 : left + 9]
+    assert torch.equal(batch.target[:100].view(10, 10, 3), expected)
 
 
 def test_a_step_is_the_same_whenever_it_is_made() -> None:

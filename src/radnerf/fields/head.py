@@ -5,6 +5,7 @@ RAD-NeRF section 3.2, decomposed audio-spatial encoding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +46,7 @@ class HeadField(nn.Module):
         self,
         spatial: GridEncoding,
         ambient: GridEncoding,
-        box: tuple[tuple[float, float, float], tuple[float, float, float]],
+        box: Sequence[Sequence[float]],
         n_frames: int,
         code_dim: int = 64,
         hidden: int = 64,
@@ -62,9 +63,7 @@ class HeadField(nn.Module):
         self.sigma_net = MLP(
             spatial.width + ambient.width, [hidden, hidden, 1 + geometry_dim], frame_dim=1
         )
-        self.color_net = MLP(
-            sh_degree**2 + geometry_dim, [hidden, 3], frame_dim=appearance_dim
-        )
+        self.color_net = MLP(sh_degree**2 + geometry_dim, [hidden, 3], frame_dim=appearance_dim)
         self.appearance = nn.Parameter(0.1 * torch.randn(n_frames, appearance_dim))
         self.register_buffer("box", torch.tensor(box, dtype=torch.float32))
 
@@ -96,7 +95,9 @@ class HeadField(nn.Module):
         """Field at world points seen along unit directions; frame is each point's state row."""
         density, geometry, ambient = self.density(x, frame, state)
         view = sh_encode(directions, self.sh_degree)
-        rgb = torch.sigmoid(self.color_net(torch.cat([view, geometry], -1), state.appearance, frame))
+        rgb = torch.sigmoid(
+            self.color_net(torch.cat([view, geometry], -1), state.appearance, frame)
+        )
         return FieldOutput(density, rgb, ambient)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,8 +46,8 @@ class TorsoField(nn.Module):
         code_dim: int = 8,
         deform_hidden: int = 64,
         hidden: int = 32,
-        pose_mean: tuple[float, ...] = (0.0,) * 6,
-        pose_scale: tuple[float, ...] = (1.0,) * 6,
+        pose_mean: Sequence[float] = (0.0,) * 6,
+        pose_scale: Sequence[float] = (1.0,) * 6,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -58,8 +59,8 @@ class TorsoField(nn.Module):
         self.deform_net = MLP(point_dim, [deform_hidden, deform_hidden, 2], frame_dim=frame_dim)
         self.torso_net = MLP(grid.width + point_dim, [hidden, hidden, 4], frame_dim=frame_dim)
         self.codes = nn.Parameter(0.1 * torch.randn(n_frames, code_dim))
-        self.register_buffer("pose_mean", torch.tensor(pose_mean))
-        self.register_buffer("pose_scale", torch.tensor(pose_scale))
+        self.register_buffer("pose_mean", torch.tensor(pose_mean, dtype=torch.float32))
+        self.register_buffer("pose_scale", torch.tensor(pose_scale, dtype=torch.float32))
 
     def state(self, pose: Float[Tensor, "f 6"], index: Int[Tensor, " f"]) -> TorsoState:
         """Encode head poses; index -1 takes the zero code (as at test)."""

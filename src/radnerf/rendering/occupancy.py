@@ -5,7 +5,7 @@ A grid knows neither network nor audio nor data: it is given a callable that ans
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as nnf
@@ -31,8 +31,8 @@ class OccupancyGrid(nn.Module):
 
     def __init__(
         self,
-        box: tuple[tuple[float, ...], tuple[float, ...]],
-        shape: tuple[int, ...],
+        box: Sequence[Sequence[float]],
+        shape: Sequence[int],
         threshold: float,
         decay: float = 0.95,
         dilation: int = 1,
