@@ -44,6 +44,8 @@ def test_round_trip_keeps_everything(path):
         else:
             assert old == new, field.name
     assert list(path.parent.iterdir()) == [path]
+    (path.parent / "other").touch()
+    assert path.stat().st_mode == (path.parent / "other").stat().st_mode, "others may read it"
 
 
 def test_weights_that_share_memory_are_saved(path):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from radnerf.errors import UserError
@@ -61,10 +61,7 @@ class PortraitBundle:
         facts = {name: getattr(self, name) for name in _FACTS}
         metadata = {"format": FORMAT, "version": str(self.version), "facts": json.dumps(facts)}
         with whole_file(path) as part:
-            try:
-                save_file(tensors, part, metadata)
-            except SafetensorError as error:
-                raise OSError(str(error)) from error
+            part.write_bytes(save(tensors, metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> PortraitBundle:
