@@ -19,7 +19,7 @@ from radnerf.geometry.rotations import rotation_from_vector
 from radnerf.inference.bundle import PortraitBundle
 
 ORBIT_SECONDS = 6.0
-ORBIT_DEGREES = (4.0, 10.0)  # pitch, yaw: what a torso seen from the front can follow
+ORBIT_DEGREES = (3.0, 15.0)  # at least, so that it is seen, and at most
 BLINK_INTERVAL = (2.0, 6.0)  # seconds between blinks of a person who speaks
 BLINK_CLOSING, BLINK_CLOSED, BLINK_OPENING = 0.07, 0.04, 0.12  # seconds
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
@@ -56,20 +56,27 @@ def retarget(poses: Poses, rest: Float[Tensor, "4 4"]) -> Poses:
     return torch.linalg.inv(head).float()
 
 
-def orbit(rest: Float[Tensor, "4 4"], n_frames: int, fps: float) -> Poses:
-    """The camera swings in an ellipse around the resting pose, looking at the head."""
+def orbit(poses: Poses, n_frames: int, fps: float) -> Float[Tensor, "n_frames 4 4"]:
+    """The camera swings in an ellipse from the resting pose around the head.
+
+    It swings about as far as the track's own poses turn: nothing further was ever seen.
+    """
+    rest = rest_pose(poses).double()
+    # World axes: x up, y towards the camera, z to the image's right; a camera looks along its z.
+    up, front, right = (-poses[:, :3, 2].double()).unbind(1)
+    angles = torch.stack([torch.atan2(right, front), torch.atan2(up, torch.hypot(right, front))])
+    turned = torch.quantile((angles - angles.median(1, True).values).abs(), 0.95, dim=1)
+    yaw, pitch = turned.clamp(*(math.radians(d) for d in ORBIT_DEGREES))
     phase = 2 * math.pi * torch.arange(n_frames, dtype=torch.float64) / (fps * ORBIT_SECONDS)
-    pitch, yaw = (math.radians(d) for d in ORBIT_DEGREES)
-    # World axes: x up, y towards the camera, z to the image's right.
-    up, right = yaw * phase.sin(), pitch * (phase.cos() - 1) / 2
-    zero = torch.zeros_like(up)
-    turn = rotation_from_vector(torch.stack([up, zero, right], 1))
-    poses = rest.double().repeat(n_frames, 1, 1)
-    poses[:, :3] = turn @ poses[:, :3]
-    return poses.float()
+    turn = torch.zeros(n_frames, 3, dtype=torch.float64)
+    turn[:, 0] = yaw * phase.sin()
+    turn[:, 2] = pitch * (phase.cos() - 1) / 2
+    track = rest.repeat(n_frames, 1, 1)
+    track[:, :3] = rotation_from_vector(turn) @ track[:, :3]
+    return track.float()
 
 
-def pose_track(bundle: PortraitBundle, pose: str, n_frames: int) -> Poses:
+def pose_track(bundle: PortraitBundle, pose: str, n_frames: int) -> Float[Tensor, "n_frames 4 4"]:
     """Camera poses of n_frames frames.
 
     Args:
@@ -82,7 +89,7 @@ def pose_track(bundle: PortraitBundle, pose: str, n_frames: int) -> Poses:
     if pose == "hold":
         return rest.expand(n_frames, 4, 4)
     if pose == "orbit":
-        return orbit(rest, n_frames, bundle.fps)
+        return orbit(bundle.poses, n_frames, bundle.fps)
     poses = bundle.poses if pose == "own" else retarget(_read_poses(Path(pose)), rest)
     return poses[torch.from_numpy(ping_pong(n_frames, len(poses)))]
 
