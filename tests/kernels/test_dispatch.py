@@ -106,6 +106,18 @@ print(sh_encode(torch.eye(3), backend="cpu").shape)
     assert "torch.Size([3, 16])" in said.stdout, said.stderr
 
 
+def test_torch_keeps_its_number_of_threads() -> None:
+    code = """
+import torch
+torch.set_num_threads(1)
+from radnerf.kernels.encodings import sh_encode
+sh_encode(torch.eye(3), backend="cpu")
+print(torch.get_num_threads())
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["1"]
+
+
 def test_python_threads_may_call_at_the_same_time() -> None:
     levels = GridLevels(n_levels=4, finest_resolution=64, log2_table_size=10)
     table = torch.randn(levels.n_entries, 2)

@@ -6,7 +6,8 @@ import inspect
 import os
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any
 
 import numba
@@ -20,8 +21,6 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 # otherwise spin on each other's cores.
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
     config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
-
-_one_at_a_time = threading.Lock()
 
 
 def loop(function: Callable[..., None]) -> Callable[..., None]:
@@ -68,8 +67,19 @@ def run(compiled: Callable[..., None], *arguments: Any) -> None:
 
     Tensors are passed as the arrays that share their memory: hand in detached, contiguous ones.
     """
+    guard = _start()
     numba.set_num_threads(threads())
     arrays = [a.numpy() if isinstance(a, torch.Tensor) else a for a in arguments]
-    # Numba's own thread pool, the last resort, aborts when two threads enter it.
-    with _one_at_a_time if numba.threading_layer() == "workqueue" else nullcontext():
+    with guard:
         compiled(*arrays)
+
+
+@cache
+def _start() -> AbstractContextManager[Any]:
+    """Start Numba's threads; what a loop must hold while it runs."""
+    chosen = torch.get_num_threads()
+    numba.set_num_threads(1)
+    # Starting them sets OpenMP's number of threads, and with it torch's, to that of all cores.
+    torch.set_num_threads(chosen)
+    # Numba's own pool, the last resort, aborts when two Python threads enter it.
+    return threading.Lock() if numba.threading_layer() == "workqueue" else nullcontext()
