@@ -65,7 +65,8 @@ class StageProgress(pl.Callback):
 
     def _stop(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            if self._bar.console.is_terminal:
+                self._bar.stop()
             self._bar = None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as nnf
@@ -17,12 +18,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from radnerf.audio import attention_windows, clip_features
-from radnerf.audio.extractors import Extractor
+from radnerf.audio import (
+    Extractor,
+    MouthBasis,
+    attention_windows,
+    clip_features,
+    load_audio,
+    mouth_lead,
+)
 from radnerf.data.clip import HEAD, Clip
 from radnerf.data.frames import FrameStore
 from radnerf.data.sampling import PixelSampler, RegionShares
 from radnerf.geometry.cameras import rays_through
+from radnerf.geometry.face68 import mouth_opening
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.types import Batch, Conditioning, Rays
 
@@ -60,6 +68,9 @@ class FrameStream(IterableDataset):
 class ClipDataModule(pl.LightningDataModule):
     """Batches of rays from a clip folder.
 
+    After setup, `lead` is how many seconds the clip's mouth moves ahead of its sound: the audio
+    windows are centred by it, and `mouth` holds the mouth shape of every frame as coefficients.
+
     Args:
         root: the clip folder (see data/clip.py).
         extractor: audio feature extractor; its features are cached in the clip folder.
@@ -91,8 +102,16 @@ class ClipDataModule(pl.LightningDataModule):
             return
         self.clip = Clip.open(self.root)
         self.frames = FrameStore.open(self.clip, self.report)
-        n_audio = int(self.clip.ids.max()) + 1
-        self.audio = torch.from_numpy(clip_features(self.root, self.extractor, n_audio))
+        n_audio, fps = int(self.clip.ids.max()) + 1, self.clip.fps
+        landmarks = self.frames.landmarks.numpy()
+        opening = np.interp(np.arange(n_audio), self.clip.ids, mouth_opening(landmarks))
+        self.lead = mouth_lead(opening, load_audio(self.root / "aud.wav"), fps)
+        self.audio = torch.from_numpy(
+            clip_features(self.root, self.extractor, n_audio, fps, lead=self.lead)
+        )
+        basis = MouthBasis.fit(landmarks[: self.clip.n_train])
+        self.mouth = torch.from_numpy(basis.coefficients(landmarks))
+        self.mouth_opening = torch.from_numpy(mouth_opening(landmarks))
         self.ids = torch.from_numpy(self.clip.ids)
         self.poses = torch.from_numpy(self.clip.poses)
         self.pose_vectors = head_pose_vector(self.poses.double()).float()
@@ -162,6 +181,7 @@ class ClipDataModule(pl.LightningDataModule):
             head=label == HEAD,
             face=(row >= top) & (row < bottom) & (column >= left) & (column < right),
             conditioning=self.conditioning(frame),
+            mouth=self.mouth[frame.cpu()].to(frame.device),
             patch=patch,
         )
 

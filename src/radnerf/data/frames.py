@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from radnerf.data.clip import (
@@ -20,7 +20,7 @@ from radnerf.data.clip import (
     lips_rectangle,
 )
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 @dataclass
@@ -37,6 +37,7 @@ class FrameStore:
     face: Int[Tensor, "t 4"]  # rectangles: top, bottom, left, right (ends excluded)
     lips: Int[Tensor, "t 4"]
     eyes: Int[Tensor, "t 4"]
+    landmarks: Float[Tensor, "t 68 2"]  # pixels, x and y
 
     @classmethod
     def open(cls, clip: Clip, report: Callable[[int, int], None] | None = None) -> FrameStore:
@@ -47,7 +48,7 @@ class FrameStore:
         """
         folder = clip.root / "cache"
         stamp, fingerprint = folder / "frames.json", _fingerprint(clip)
-        names = ("images", "torso", "labels", "rectangles")
+        names = ("images", "torso", "labels", "rectangles", "landmarks")
         if not stamp.is_file() or json.loads(stamp.read_text()) != fingerprint:
             folder.mkdir(exist_ok=True)
             stamp.unlink(missing_ok=True)
@@ -95,12 +96,13 @@ def _write_cache(clip: Clip, folder: Path, report: Callable[[int, int], None] | 
         for name, shape in shapes.items()
     }
     rectangles = np.zeros((count, 3, 4), np.int64)
+    points = np.zeros((count, 68, 2), np.float32)
     for i in range(count):
         maps["images"][i] = clip.image(i)
         maps["torso"][i] = clip.torso(i)
         maps["labels"][i] = clip.parsing(i)
-        landmarks = clip.landmarks(i)
-        clipped = np.clip(landmarks, 0, [width - 1, height - 1]).astype(np.float32)
+        points[i] = clip.landmarks(i)
+        clipped = np.clip(points[i], 0, [width - 1, height - 1]).astype(np.float32)
         rectangles[i] = (
             face_rectangle(clipped),
             lips_rectangle(clipped, height, width),
@@ -111,6 +113,7 @@ def _write_cache(clip: Clip, folder: Path, report: Callable[[int, int], None] | 
     for array in maps.values():
         array.flush()
     np.save(folder / "rectangles.npy", rectangles)
+    np.save(folder / "landmarks.npy", points)
 
 
 def _eyes_rectangle(

@@ -21,8 +21,9 @@ from radnerf import kernels
 from radnerf.callbacks import ExponentialMovingAverage, Preview, StageCheckpoint, StageProgress
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
-from radnerf.experiment.evaluate import evaluate
+from radnerf.experiment.evaluate import encode, evaluate
 from radnerf.experiment.folder import RunFolder, write_text
+from radnerf.fields.audio_net import rest_code
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.metrics.report import write_metrics
 from radnerf.modules.budget import Budget
@@ -89,6 +90,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         (folder.checkpoints / f"{name}.ckpt").unlink(missing_ok=True)
         folder.save()
 
+    remember_rest(portrait, data)
     bundle = _bundle(str(source.id), data, portrait)
     bundle.save(folder.path / "portrait.safetensors")
     console.print(f"portrait: {folder.path / 'portrait.safetensors'}")
@@ -172,6 +174,15 @@ def _train(
     )
     if trainer.interrupted:
         raise KeyboardInterrupt
+
+
+@torch.no_grad()
+def remember_rest(portrait: Portrait, data: ClipDataModule) -> None:
+    """Give the portrait the audio code of its closed mouth."""
+    portrait.eval()
+    frames = torch.arange(data.clip.n_train)
+    codes = encode(portrait, data, frames)
+    portrait.rest_code.copy_(rest_code(codes, data.mouth_opening[frames].to(codes.device)))
 
 
 def _save_weights(portrait: Portrait, path: Path) -> None:

@@ -12,15 +12,17 @@ import torch
 from jaxtyping import Float, UInt8
 
 from radnerf.audio import (
+    SPEECH_LEAD,
     Extractor,
     MelExtractor,
     attention_windows,
     audio_windows,
     load_audio,
+    speech_activity,
 )
 from radnerf.data.clip import SAMPLE_RATE
 from radnerf.errors import UserError
-from radnerf.fields.audio_net import smooth
+from radnerf.fields.audio_net import close_in_pauses, smooth
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.tracks import background_image, eye_track, pose_track
 from radnerf.rendering.portrait import Portrait
@@ -71,8 +73,10 @@ class Driver:
         self.eyes = eye_track(bundle, eyes, self.n_frames, seed)
         self.background = background_image(bundle, background, self.size)
         extractor = make_extractor(bundle.extractor)
-        frame_windows = audio_windows(wave, extractor, self.n_frames, bundle.fps)
+        frame_windows = audio_windows(wave, extractor, self.n_frames, bundle.fps, lead=SPEECH_LEAD)
         self.windows = torch.from_numpy(frame_windows)
+        activity = speech_activity(wave, self.n_frames, bundle.fps, lead=SPEECH_LEAD)
+        self.activity = torch.from_numpy(activity)
         self.device = choose_device(device)
         self.portrait = load_portrait(bundle).to(self.device).eval()
 
@@ -95,12 +99,17 @@ class Driver:
             yield (image.clamp(0, 1) * 255).round().byte().cpu().numpy()
 
     def codes(self) -> Iterator[Float[torch.Tensor, " 64"]]:
-        """Audio codes of the frames, smoothed over time against trembling lips."""
+        """Audio codes of the frames: at rest in pauses, smoothed against trembling lips."""
         state = None
         for start in range(0, self.n_frames, CODES_AT_ONCE):
             index = torch.arange(start, min(start + CODES_AT_ONCE, self.n_frames))
             heard = attention_windows(self.windows, index).to(self.device)
-            for code in self.portrait.encode_audio(heard):
+            codes = close_in_pauses(
+                self.portrait.encode_audio(heard),
+                self.portrait.rest_code,
+                self.activity[index].to(self.device),
+            )
+            for code in codes:
                 code, state = smooth(code, state)
                 yield code
 

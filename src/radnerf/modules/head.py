@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from radnerf.audio import AudioAugment
+from radnerf.fields.audio_net import pretrain_audio_net
 from radnerf.geometry.hull import cell_centres, visual_hull
 from radnerf.losses import alpha_entropy, color_error, outside_motion, structural_error
 from radnerf.modules.stage import StageModule
@@ -31,6 +33,8 @@ class HeadModule(StageModule):
         grid_every: steps between updates of the occupancy grid; 0 leaves it as it is.
         samples_per_step: batches grow or shrink towards this many field samples, so that a step
             costs the same while the grid tightens; None keeps sampling.n_rays.
+        warm_start_steps: steps in which the audio net first learns the mouth's shape from
+            landmarks alone; it takes seconds and generalises far better from a short video.
     """
 
     name = "head"
@@ -41,9 +45,12 @@ class HeadModule(StageModule):
         loss_weights: HeadLoss,
         grid_every: int = 16,
         samples_per_step: int | None = None,
+        warm_start_steps: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.warm_start_steps = warm_start_steps
+        self.augment = AudioAugment()
         self.loss_weights = loss_weights
         self.grid_every = grid_every
         self.samples_per_step = samples_per_step
@@ -56,6 +63,22 @@ class HeadModule(StageModule):
         super().on_train_start()
         if self.global_step == 0 and self.grid_every:
             self.carve()
+        if self.global_step == 0 and self.warm_start_steps:
+            self.warm_start()
+
+    def warm_start(self) -> None:
+        """Teach the audio net mouth shapes before anything is rendered."""
+        data, net = self.data, self.portrait.audio_net
+        frames = torch.arange(data.clip.n_train)
+        with torch.enable_grad():
+            pretrain_audio_net(
+                net,
+                data.conditioning(frames).audio.to(self.device),
+                data.mouth[frames].to(self.device),
+                self.augment,
+                n_steps=self.warm_start_steps,
+                seed=self.seed,
+            )
 
     @torch.no_grad()
     def carve(self) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from radnerf.data.datamodule import ClipDataModule, Sampling
+from radnerf.fields.audio_net import AudioNet
 from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
 from radnerf.types import Batch
@@ -23,6 +24,7 @@ class LearningRates:
     grid: float = 5e-3
     net: float = 5e-4
     attention_factor: float = 5.0
+    audio_factor: float = 1.0  # of the audio net's parameters
     final_factor: float = 0.1
     warmup: float = 0.0  # share of the budget over which the rates rise from a tenth
 
@@ -112,16 +114,20 @@ class StageModule(pl.LightningModule):
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Any:
-        groups: dict[str, list[nn.Parameter]] = {"grid": [], "net": [], "attention": []}
+        kinds = ("grid", "net", "audio", "attention")
+        groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in kinds}
         for part in self.trained_parts:
             for name, parameter in part.named_parameters():
-                kind = "grid" if name.endswith("table") else "net"
+                kind = "audio" if isinstance(part, AudioNet) else "net"
+                kind = "grid" if name.endswith("table") else kind
                 kind = "attention" if name.startswith("attention") else kind
                 groups[kind].append(parameter)
+        audio = self.rates.net * self.rates.audio_factor
         lr = {
             "grid": self.rates.grid,
             "net": self.rates.net,
-            "attention": self.rates.net * self.rates.attention_factor,
+            "audio": audio,
+            "attention": audio * self.rates.attention_factor,
         }
         optimizer = self.optimizer_factory(
             [{"params": groups[kind], "lr": lr[kind]} for kind in groups if groups[kind]]

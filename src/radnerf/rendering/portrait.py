@@ -60,9 +60,13 @@ def build(config: Any) -> Any:
 class Portrait(nn.Module):
     """Fields, occupancy and audio net of one person, with every way to render them.
 
+    The buffer rest_code is the audio code of the closed mouth, for pauses of driving audio.
+
     Args:
         config: the nested kwargs that this portrait was built from (kept for the portrait file).
     """
+
+    rest_code: Tensor
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class Portrait(nn.Module):
         self.torso_grid = torso_grid
         self.marching = marching
         self.config = config
+        self.register_buffer("rest_code", torch.zeros(audio_net.code_dim))
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Portrait:
