@@ -19,6 +19,7 @@ class FakePortrait(nn.Module):
     def __init__(self):
         super().__init__()
         self.calls = []
+        self.rest_code = torch.full((64,), -1.0)
 
     def encode_audio(self, windows):
         return windows[:, 4, 8].mean(-1, keepdim=True).repeat(1, 64)
@@ -92,10 +93,11 @@ def make_portrait_config():
     }
 
 
-def write_wav(path, seconds, rate, channels=1, hz=440.0):
-    """A tone of amplitude 0.4."""
+def write_wav(path, seconds, rate, channels=1, hz=440.0, silence=0.0):
+    """A tone of amplitude 0.4, then silence."""
     time = np.arange(round(seconds * rate)) / rate
     tone = (0.4 * np.sin(2 * np.pi * hz * time) * 32767).astype("<i2")
+    tone = np.pad(tone, (0, round(silence * rate)))
     with wave.open(str(path), "wb") as out:
         out.setnchannels(channels)
         out.setsampwidth(2)
