@@ -1,0 +1,447 @@
+"""Who is where in a frame: head, neck, torso and background, and a soft matte of the person.
+
+No package brings a usable face-parsing model, so labels come from a person mask, the jaw line of
+the landmarks, and colours learned from the clip itself.
+
+Head's own axes: u to the image's right along the eye line, v down the face, in face half widths
+from the middle of the eyes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from scipy.ndimage import gaussian_filter
+
+from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO
+from radnerf.errors import UserError
+from radnerf.geometry.face68 import OUTER_EYE_CORNERS
+from radnerf.preprocess.face import N_MESH, to_68
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+Rgb = UInt8[np.ndarray, "h w 3"]
+Grey = UInt8[np.ndarray, "h w"]
+Mask = Bool[np.ndarray, "h w"]
+Plane = Float[np.ndarray, "h w"]
+Points = Float[np.ndarray, "k 2"]
+# Probability that a pixel shows the person.
+PersonMask = Callable[[Rgb], Plane]
+
+# The face's outline from below one ear to below the other, in the mesh and in 68 points.
+JAW_MESH = np.array([58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288])
+JAW_68 = np.arange(3, 14)
+BROWS_68 = slice(17, 27)
+
+N_SAMPLES = 24  # frames that the colours are learned from,
+SAMPLE_SIDE = 256  # at this size, pixels
+SMOOTH = (1, 2, 3, 2, 1)  # weights of frames t-2 .. t+2
+
+# In face half widths.
+JAW_FLESH = 0.10  # the mesh's outline runs this far inside the jaw's, below the ears
+HEAD_REACH = 2.4  # hair and ears end within this, left and right
+NECK_REACH = 0.75  # half width of a neck
+
+BITS = 5  # of each colour channel in the histograms
+CLEAR = 4.0  # log odds are clipped here
+
+
+def parse_clip(
+    read_frame: Callable[[int], Rgb],
+    landmarks: Float[np.ndarray, "t k c"],
+    report: Callable[[int], None] | None = None,
+    person_mask: PersonMask | None = None,
+    workers: int = 2,
+) -> Iterator[tuple[int, Grey, Grey]]:
+    """Frame number, labels and person matte of every frame, in order.
+
+    Args:
+        read_frame: frame i, RGB.
+        landmarks: 478 mesh points or 68 points a frame, pixels.
+        report: called with the number of frames done.
+        person_mask: MediaPipe's selfie segmentation when not given; called from one thread.
+        workers: threads.
+
+    Yields:
+        i, labels (BACKGROUND, HEAD, NECK, TORSO of radnerf.data.clip), alpha (0 to 255).
+
+    Raises:
+        UserError: MediaPipe is needed and not there.
+    """
+    points = _steady(landmarks[..., :2].astype(np.float32))
+    n = len(points)
+    with contextlib.ExitStack() as stack:
+        mask = person_mask or stack.enter_context(mediapipe_person_mask())
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        picked = np.unique(np.linspace(0, n - 1, min(n, N_SAMPLES)).astype(int))
+        colours = learn_colours([_small(read_frame(int(i)), points[i], mask) for i in picked])
+
+        def score(item: tuple[int, Rgb, Plane]) -> tuple[int, Scores]:
+            i, frame, soft = item
+            return i, Scores.of(View.of(frame, points[i], soft), colours)
+
+        def settle(near: list[tuple[int, Scores]]) -> tuple[int, Grey, Grey]:
+            i = near[len(near) // 2][0]
+            return (
+                i,
+                settled([scores for _, scores in near], points[i]),
+                near[len(near) // 2][1].alpha,
+            )
+
+        masked = ((i, frame, mask(frame)) for i, frame in ((i, read_frame(i)) for i in range(n)))
+        scored = _side_by_side(pool, score, masked, workers)
+        windows = _windows(scored, len(SMOOTH) // 2)
+        for result in _side_by_side(pool, settle, windows, workers):
+            yield result
+            if report:
+                report(result[0] + 1)
+
+
+@contextlib.contextmanager
+def mediapipe_person_mask() -> Iterator[PersonMask]:
+    """The person mask whose model comes inside MediaPipe's wheel (below 0.10.30).
+
+    Raises:
+        UserError: this Python's MediaPipe is missing or brings no models.
+    """
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        mediapipe: Any = importlib.import_module("mediapipe")
+        model = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+    except (ImportError, AttributeError) as error:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise UserError(
+            f"Python {version} has no MediaPipe with a person mask ({error}): "
+            "preprocess with Python 3.10 to 3.12."
+        ) from error
+    with model:
+        yield lambda frame: model.process(np.ascontiguousarray(frame)).segmentation_mask
+
+
+@dataclass
+class View:
+    """A frame with what its landmarks and its matte say, before colours are asked."""
+
+    frame: Rgb
+    alpha: Plane
+    core: Plane  # share of a pixel above the jaw line, or beside the face above the ears' ends
+    u: Plane
+    v: Plane
+    brow: float  # v of the brows,
+    lobe: float  # of the ears' ends,
+    chin: float  # and of the chin
+    guide: Any  # guided filter of this frame
+
+    @classmethod
+    def of(cls, frame: Rgb, points: Points, soft: Plane) -> View:
+        height, width = frame.shape[:2]
+        guide = cv2.ximgproc.createGuidedFilter(
+            frame, max(2, round(height / 64)), (0.03 * 255) ** 2
+        )
+        alpha = np.clip(guide.filter(soft.astype(np.float32)), 0, 1)
+        # The filter leaves a faint veil around the person and in it: drop both.
+        alpha = np.clip((alpha - 0.08) / 0.84, 0, 1)
+        origin, axes = face_axes(points)
+        x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+        u = (x - origin[0]) * axes[0, 0] + (y - origin[1]) * axes[0, 1]
+        v = (x - origin[0]) * axes[1, 0] + (y - origin[1]) * axes[1, 1]
+        jaw = (points[JAW_MESH if len(points) == N_MESH else JAW_68] - origin) @ axes.T
+        corner = to_68(points[None])[0]
+        brow = float(((corner[BROWS_68] - origin) @ axes.T)[:, 1].mean())
+        return cls(
+            frame=frame,
+            alpha=alpha,
+            core=_core(jaw, origin, axes, height, width),
+            u=u,
+            v=v,
+            brow=brow,
+            lobe=float(jaw[[0, -1], 1].mean()),
+            chin=float(jaw[:, 1].max()),
+            guide=guide,
+        )
+
+
+def face_axes(points: Points) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, "2 2"]]:
+    """Origin in pixels and the axes u, v (rows): (pixel - origin) @ axes.T is (u, v)."""
+    corner = to_68(points[None])[0].astype(np.float64)
+    left, right = corner[list(OUTER_EYE_CORNERS)]
+    half = np.linalg.norm(corner[15] - corner[1]) / 2
+    u = (right - left) / np.linalg.norm(right - left)
+    return (left + right) / 2, np.stack([u, [-u[1], u[0]]]) / half
+
+
+def _core(
+    jaw: Float[np.ndarray, "j 2"],
+    origin: Float[np.ndarray, " 2"],
+    axes: Float[np.ndarray, "2 2"],
+    height: int,
+    width: int,
+) -> Plane:
+    """Everything above the jaw line and, beside it, above the ears' ends."""
+    middle = np.array([jaw[:, 0].mean(), 0.5 * jaw[:, 1].max()])
+    out = jaw - middle
+    beside = np.clip(np.abs(out[:, :1]) / np.abs(out[[0, -1], 0]).mean(), 0, 1) ** 2
+    jaw = jaw + JAW_FLESH * beside * out / np.linalg.norm(out, axis=1, keepdims=True)
+    far = np.array([[HEAD_REACH, jaw[-1, 1]], [HEAD_REACH, -8], [-HEAD_REACH, -8]])
+    outline = np.concatenate([jaw, far, [[-HEAD_REACH, jaw[0, 1]]]])
+    pixels = outline @ np.linalg.inv(axes).T + origin
+    shift = 4
+    drawn = np.zeros((height, width), np.uint8)
+    corners = np.round(pixels * (1 << shift)).astype(np.int32)
+    cv2.fillPoly(drawn, [corners], 255, cv2.LINE_AA, shift)
+    return drawn.astype(np.float32) / 255
+
+
+@dataclass
+class Colours:
+    """Log odds of a colour, by its histogram bin."""
+
+    hair: Float[np.ndarray, " bins"]  # against skin and clothes
+    skin: Float[np.ndarray, " bins"]  # against clothes
+
+
+def learn_colours(views: list[View]) -> Colours:
+    """Colours of skin, hair and clothes, from where only they can be, then from the labels."""
+    views = [view for view in views if (view.alpha > 0.9).any()] or views
+    cheeks = np.concatenate([_log_chroma(v.frame)[_cheeks(v)] for v in views])
+    if len(cheeks) < 16:
+        flat = np.zeros(1 << 3 * BITS, np.float32)
+        return Colours(hair=flat, skin=flat)
+    mean = np.median(cheeks, 0)
+    # Shade and make-up vary more below the chin than on the cheeks: a wide covariance.
+    inverse = np.linalg.inv(2 * np.cov(cheeks.T) + 0.04**2 * np.eye(2))
+    clothes, skin, hair = [], [], []
+    for view in views:
+        off = _log_chroma(view.frame) - mean
+        distance = np.einsum("hwi,ij,hwj->hw", off, inverse, off)
+        below = (view.alpha > 0.95) & (view.core == 0) & (view.v > view.chin + 0.05)
+        aside = np.abs(view.u) > 1.4
+        clothes.append(view.frame[below & (aside | (distance > 16))])
+        under = below & (np.abs(view.u) < NECK_REACH) & (distance < 6)
+        skin.append(view.frame[_cheeks(view) | under])
+        top = (view.alpha > 0.95) & (view.core == 1) & (view.v < view.brow - 0.95)
+        hair.append(view.frame[top])
+    colours = _odds(skin, hair, clothes)
+    for view in views:
+        scores = Scores.of(view, colours)
+        sure = (view.alpha > 0.95) & (scores.head < 64) & (view.core == 0)
+        clothes.append(view.frame[sure & (scores.neck < 50)])
+        skin.append(view.frame[sure & (scores.neck > 205)])
+    return _odds(skin, hair, clothes)
+
+
+def _cheeks(view: View) -> Mask:
+    across = np.abs(view.u) < 0.8
+    return across & (view.v > 0.25) & (view.v < 0.65 * view.chin) & (view.alpha > 0.95)
+
+
+def _log_chroma(frame: Rgb) -> Float[np.ndarray, "h w 2"]:
+    """Two log ratios of the channels: shade cancels."""
+    logs = np.log(frame.astype(np.float32) + 10)
+    return np.stack([logs[..., 0] - logs[..., 1], logs[..., 1] - logs[..., 2]], -1)
+
+
+def _bins(frame: UInt8[np.ndarray, "*s 3"]) -> Any:
+    coarse = (frame >> (8 - BITS)).astype(np.int32)
+    return (coarse[..., 0] << 2 * BITS) | (coarse[..., 1] << BITS) | coarse[..., 2]
+
+
+def _odds(skin: list[Any], hair: list[Any], clothes: list[Any]) -> Colours:
+    p_skin, p_hair, p_clothes = (_histogram(np.concatenate(c)) for c in (skin, hair, clothes))
+    return Colours(
+        hair=np.clip(np.log(p_hair / np.maximum(p_skin, p_clothes)), -CLEAR, CLEAR),
+        skin=np.clip(np.log(p_skin / p_clothes), -CLEAR, CLEAR),
+    )
+
+
+def _histogram(colours: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, " bins"]:
+    side = 1 << BITS
+    counts = np.bincount(_bins(colours), minlength=side**3).astype(np.float32)
+    cube = gaussian_filter(counts.reshape(side, side, side), sigma=1.2, mode="nearest")
+    return cube.ravel() / max(len(colours), 1) + 2e-6
+
+
+@dataclass
+class Scores:
+    """Soft answers for one frame, 0 to 255."""
+
+    alpha: Grey
+    head: Grey
+    neck: Grey  # of what is not head
+
+    @classmethod
+    def of(cls, view: View, colours: Colours) -> Scores:
+        bins = _bins(view.frame)
+        person = view.alpha > 0.5
+        hair = _hair(view, colours.hair[bins], person)
+        head = np.maximum(view.core, hair) * (np.abs(view.u) < HEAD_REACH)
+        # A neck stands below the chin; its sides may reach up to the ears.
+        wide = np.clip((np.abs(view.u) - NECK_REACH) / 0.2, 0, 4)
+        deep = np.clip((view.v - view.chin - 0.6) / 0.3, 0, 2)
+        odds = colours.skin[bins] + 1.0 - wide - deep
+        neck = np.clip(view.guide.filter(_sigmoid(odds)), 0, 1)
+        return cls(*(_byte(plane) for plane in (view.alpha, head, neck)))
+
+
+def _hair(view: View, odds: Plane, person: Mask) -> Plane:
+    """Hair that hangs below the ears' ends, joined to the hair above."""
+    left, right = _pinch(view)
+    pinch = np.where(view.u < 0, left, right)
+    odds = odds + 1.5 * np.tanh((pinch - view.v) / 0.15)
+    odds = odds - 4 * (np.abs(view.u) < 0.5) * (view.v > 0)
+    soft = np.clip(view.guide.filter(_sigmoid(odds)), 0, 1)
+    hangs = person & (soft > 0.5) & (view.core < 0.5)
+    small = max(1, round(len(person) / 150))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * small + 1, 2 * small + 1))
+    hangs = cv2.morphologyEx(hangs.astype(np.uint8), cv2.MORPH_OPEN, disc) > 0
+    above = person & (view.core >= 0.5) & (np.abs(view.u) > 0.8) & (view.v > view.lobe - 0.5)
+    joined = _touching(hangs | above, above & (odds > 0)) & hangs
+    return soft * joined
+
+
+def _pinch(view: View) -> tuple[float, float]:
+    """v of the narrowest place of the silhouette below the ears, left and right: the neck."""
+    cell = 0.04
+    u0, v0, v1 = -HEAD_REACH, view.lobe, view.chin + 0.7
+    columns, rows = int(2 * HEAD_REACH / cell), max(2, int((v1 - v0) / cell))
+    grid = np.float32([[0, 0], [columns, 0], [0, rows]])
+    uv = np.array([[u0, v0], [-u0, v0], [u0, v1]])
+    height, width = view.u.shape
+    # u and v are linear in the pixels: invert that from three corners.
+    ends = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1]], np.float64)
+    values = np.array(
+        [[plane[0, 0], plane[0, -1], plane[-1, 0]] for plane in (view.u, view.v)], np.float64
+    )
+    to_uv = np.linalg.solve(ends, values.T).T
+    xy = (uv - to_uv[:, 2]) @ np.linalg.inv(to_uv[:, :2]).T
+    affine = cv2.getAffineTransform(xy.astype(np.float32), grid)
+    seen = cv2.warpAffine((view.alpha > 0.5).astype(np.uint8), affine, (columns, rows)) > 0
+    inside = cv2.warpAffine(np.ones((height, width), np.uint8), affine, (columns, rows)) > 0
+    middle = columns // 2
+    found = []
+    for side, valid in ((seen[:, middle::-1], inside), (seen[:, middle:], inside)):
+        run = np.where(side.all(1), side.shape[1], side.argmin(1)).astype(np.float32)
+        run[~valid[:, middle]] = np.inf
+        run = cv2.GaussianBlur(run[:, None], (1, 5), 0).ravel()
+        found.append(v0 + (int(run.argmin()) + 0.5) * cell)
+    return found[0], found[1]
+
+
+def settled(near: list[Scores], points: Points) -> Grey:
+    """Labels of the middle frame, from the scores of the frames around it."""
+    weights = np.float32(SMOOTH) / sum(SMOOTH)
+    now = near[len(near) // 2]
+    head, neck = (
+        sum(w * getattr(s, name) for w, s in zip(weights, near, strict=True)) > 127
+        for name in ("head", "neck")
+    )
+    person = now.alpha > 127
+    labels = np.full(person.shape, BACKGROUND, np.uint8)
+    labels[person] = TORSO
+    labels[person & neck] = NECK
+    labels[person & head] = HEAD
+    corner = to_68(points[None])[0]
+    face, chin = np.zeros(person.shape, np.uint8), np.zeros(person.shape, np.uint8)
+    cv2.fillConvexPoly(face, cv2.convexHull(np.round(corner[17:60]).astype(np.int32)), 1)
+    thick = max(3, round(0.16 * float(np.linalg.norm(corner[15] - corner[1]))))
+    cv2.polylines(chin, [np.round(corner[5:12]).astype(np.int32)], False, 1, thick)
+    for label, seed in ((HEAD, face), (NECK, chin)):
+        mine = labels == label
+        labels[mine & ~_touching(mine, seed > 0)] = TORSO
+    return _without_islands(labels)
+
+
+def _without_islands(labels: Grey) -> Grey:
+    """Small pieces of neck and torso take the label of what surrounds them."""
+    for label in (TORSO, NECK):
+        count, parts, stats, _ = cv2.connectedComponentsWithStats(
+            (labels == label).astype(np.uint8), connectivity=4
+        )
+        if count <= 2:
+            continue
+        main = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+        for k in range(1, count):
+            x, y, w, h, area = stats[k]
+            if k == main or area > 0.15 * stats[main, cv2.CC_STAT_AREA]:
+                continue
+            box = np.s_[max(0, y - 1) : y + h + 1, max(0, x - 1) : x + w + 1]
+            piece = parts[box] == k
+            ring = (cv2.dilate(piece.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~piece
+            around = np.bincount(labels[box][ring], minlength=4)
+            around[BACKGROUND] = 0
+            if around.any():
+                labels[box][piece] = around.argmax()
+    return labels
+
+
+def _touching(mask: Mask, seed: Mask) -> Mask:
+    """The connected pieces of a mask that meet the seed."""
+    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
+    kept = np.zeros(parts.max() + 1, bool)
+    kept[parts[seed & mask]] = True
+    kept[0] = False
+    return kept[parts]
+
+
+def _small(frame: Rgb, points: Points, mask: PersonMask) -> View:
+    soft = mask(frame)
+    scale = min(1.0, SAMPLE_SIDE / max(frame.shape[:2]))
+    size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
+    return View.of(
+        cv2.resize(frame, size, interpolation=cv2.INTER_AREA),
+        points * scale,
+        cv2.resize(soft, size, interpolation=cv2.INTER_AREA),
+    )
+
+
+def _steady(points: Float[np.ndarray, "t k 2"]) -> Float[np.ndarray, "t k 2"]:
+    """Without the landmarks' tremble: weights 1, 2, 1 over the frames."""
+    padded = np.pad(points, ((1, 1), (0, 0), (0, 0)), mode="edge")
+    return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+
+
+def _sigmoid(x: Plane) -> Plane:
+    return (1 / (1 + np.exp(-x))).astype(np.float32)
+
+
+def _byte(plane: Plane) -> Grey:
+    return (plane * 255 + 0.5).astype(np.uint8)
+
+
+def _windows(items: Iterable[A], reach: int) -> Iterator[list[A]]:
+    """Each item with `reach` neighbours on both sides; the ends are repeated."""
+    held: deque[A] = deque(maxlen=2 * reach + 1)
+    for item in items:
+        held.extend([item] * (1 if held else reach + 1))
+        if len(held) == held.maxlen:
+            yield list(held)
+    for _ in range(reach):
+        held.append(held[-1])
+        if len(held) == held.maxlen:
+            yield list(held)
+
+
+def _side_by_side(
+    pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A], workers: int
+) -> Iterator[B]:
+    """Results in order, a few items at work at a time, so that memory does not grow."""
+    running: deque[Future[B]] = deque()
+    for item in items:
+        running.append(pool.submit(work, item))
+        if len(running) > workers:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()

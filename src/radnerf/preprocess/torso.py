@@ -1,0 +1,226 @@
+"""The torso layer: torso and neck as they are, and continued upward under the head.
+
+The head moves against the torso, and a learned head may be a little smaller than the true one, so
+that what the head covers must be made up. It comes from one reference picture of the clip's torso
+(what other frames saw there, filled in smoothly beyond), moved with the torso: it does not flicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from radnerf.data.clip import HEAD, NECK, TORSO
+from radnerf.preprocess.face import to_68
+from radnerf.preprocess.plate import fill_smoothly
+
+Rgb = UInt8[np.ndarray, "h w 3"]
+Grey = UInt8[np.ndarray, "h w"]
+Plane = Float[np.ndarray, "h w"]
+
+MAX_SAMPLES = 40
+FLOW_SIDE = 256  # the torso's motion is measured at this size, pixels
+SOLID = 0.95  # alpha of a pixel that shows nothing of the background
+# In image heights.
+BLUR = 0.008  # reach of the head's colours beyond its edge
+# In face heights, from the eyes to the chin.
+NECK_UP = 0.7  # how far the neck is continued under the head,
+TORSO_UP = 0.2  # and the torso beside it (collar, shoulders under long hair)
+DARKEST = 0.75  # share of light left where the continued neck ends
+
+
+@dataclass
+class TorsoPainter:
+    """Paints the torso layer of any frame of one clip."""
+
+    reference: Rgb  # the torso with nothing before it
+    seen: Bool[np.ndarray, "h w"]  # where some frame saw it
+    grey: Grey  # first frame, small, against which the torso's motion is measured
+    corners: Float[np.ndarray, "n 1 2"]  # points on its torso
+
+    @classmethod
+    def fit(
+        cls,
+        read_frame: Callable[[int], Rgb],
+        read_labels: Callable[[int], Grey],
+        read_alpha: Callable[[int], Grey],
+        n_frames: int,
+    ) -> TorsoPainter:
+        """Gather the clip's torso from frames spread over it."""
+        first, labels = read_frame(0), read_labels(0)
+        height, width = labels.shape
+        grey = _small_grey(first)
+        still = cv2.resize((labels == TORSO).astype(np.uint8), grey.shape[::-1])
+        still = cv2.erode(still, np.ones((9, 9), np.uint8))
+        corners = cv2.goodFeaturesToTrack(grey, 80, 0.01, 4, mask=still)
+        if corners is None:
+            corners = np.zeros((0, 1, 2), np.float32)
+        painter = cls(first, np.zeros((height, width), bool), grey, corners)
+        total = np.zeros((height, width, 3), np.float32)
+        weight = np.zeros((height, width), np.float32)
+        for i in np.unique(np.linspace(0, n_frames - 1, min(n_frames, MAX_SAMPLES)).astype(int)):
+            frame, labels = read_frame(int(i)), read_labels(int(i))
+            clear = _clear(labels, read_alpha(int(i)) > 255 * SOLID).astype(np.float32)
+            back = -painter.shift(frame)
+            total += _moved(frame * clear[..., None], back)
+            weight += _moved(clear, back)
+        painter.seen = weight > 0.9
+        mean = np.clip(total / np.maximum(weight, 1e-3)[..., None] + 0.5, 0, 255).astype(np.uint8)
+        painter.reference = fill_smoothly(mean, painter.seen)
+        return painter
+
+    def shift(self, frame: Rgb) -> Float[np.ndarray, " 2"]:
+        """How far the torso stands from where it stood in the first frame, pixels (x, y)."""
+        if len(self.corners) < 4:
+            return np.zeros(2)
+        now = _small_grey(frame)
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(
+            self.grey, now, self.corners, None, winSize=(15, 15), maxLevel=3
+        )
+        good = found.ravel() > 0
+        if good.sum() < 4:
+            return np.zeros(2)
+        step = np.median((moved - self.corners)[good, 0], axis=0)
+        return np.asarray(step * frame.shape[1] / now.shape[1])
+
+    def paint(
+        self,
+        frame: Rgb,
+        labels: Grey,
+        alpha: Grey,
+        points: Float[np.ndarray, "k c"],
+        plate: Rgb,
+    ) -> UInt8[np.ndarray, "h w 4"]:
+        """The torso layer of one frame, RGBA with straight alpha.
+
+        Args:
+            frame: RGB.
+            labels: of radnerf.data.clip.
+            alpha: matte of the person.
+            points: landmarks, pixels.
+            plate: the picture without the person.
+        """
+        soft = alpha.astype(np.float32) / 255
+        head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
+        share = np.where(_nearer(body, head), soft, 0.0)
+        by = self.shift(frame)
+        reference = _moved(self.reference.astype(np.float32), by)
+        clear = _clear(labels, soft > SOLID)
+        own = _unmixed(frame.astype(np.float32), soft, clear, plate.astype(np.float32))
+        reference += _difference(own, reference, clear)
+        corners = to_68(points[None])[0]
+        face = float(np.linalg.norm(corners[8] - corners[27]))
+        cover, depth = _upward(labels, face)
+        shade = 1 - (1 - DARKEST) * np.clip(depth / (NECK_UP * face), 0, 1)
+        reference *= np.where(_moved(self.seen.astype(np.float32), by) > 0.5, 1, shade)[..., None]
+        # The frame itself, but for the seam along the head.
+        away = cv2.distanceTransform((~head).astype(np.uint8), cv2.DIST_L2, 3)
+        seam = max(1.5, BLUR * len(labels))
+        trust = (np.clip((away - seam) / seam, 0, 1) * body)[..., None]
+        trust = np.where(body[..., None] | head[..., None], trust, 1.0)
+        colour = trust * own + (1 - trust) * reference
+        out_alpha = np.where(head, cover, share)
+        rgba = np.dstack([np.clip(colour, 0, 255), 255 * out_alpha])
+        rgba[out_alpha < 1 / 255] = 0
+        return (rgba + 0.5).astype(np.uint8)
+
+
+def _clear(labels: Grey, solid: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Neck and torso, away from the head and from soft edges."""
+    reach = 2 * max(2, round(2 * BLUR * len(labels))) + 1
+    near = cv2.dilate((labels == HEAD).astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
+    return ((labels == NECK) | (labels == TORSO)) & solid & ~near
+
+
+def _nearer(
+    body: Bool[np.ndarray, "h w"], head: Bool[np.ndarray, "h w"]
+) -> Bool[np.ndarray, "h w"]:
+    """Where a soft edge belongs to the torso rather than to the head."""
+    if not body.any():
+        return body
+    to_body, to_head = (
+        cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, 3) for part in (body, head)
+    )
+    return body | (~head & (to_body < to_head) & (to_body < 0.05 * len(body)))
+
+
+def _unmixed(
+    frame: Float[np.ndarray, "h w 3"],
+    soft: Plane,
+    clear: Bool[np.ndarray, "h w"],
+    plate: Float[np.ndarray, "h w 3"],
+) -> Float[np.ndarray, "h w 3"]:
+    """The torso's own colour at soft edges, where the frame shows background through them."""
+    edge = soft < SOLID
+    weight = (clear & ~edge).astype(np.float32)
+    size = 2 * max(3, round(0.03 * len(soft))) + 1
+    near = cv2.blur(weight, (size, size))
+    colour = cv2.blur(frame * weight[..., None], (size, size)) / np.maximum(near, 1e-4)[..., None]
+    share = np.maximum(soft, 0.3)[..., None]
+    solved = np.clip((frame - (1 - share) * plate) / share, 0, 255)
+    colour = np.where((near > 0.01)[..., None], 0.5 * colour + 0.5 * solved, solved)
+    return np.asarray(np.where(edge[..., None], colour, frame), np.float32)
+
+
+def _difference(
+    own: Float[np.ndarray, "h w 3"],
+    reference: Float[np.ndarray, "h w 3"],
+    clear: Bool[np.ndarray, "h w"],
+) -> Float[np.ndarray, "h w 3"]:
+    """Smooth change of light between the reference and this frame, so that no seam shows."""
+    height, width = clear.shape
+    small = (max(1, width // 4), max(1, height // 4))
+    weight = cv2.resize(clear.astype(np.float32), small, interpolation=cv2.INTER_AREA)
+    off = cv2.resize((own - reference) * clear[..., None], small, interpolation=cv2.INTER_AREA)
+    sigma = max(1.0, 0.02 * small[1])
+    near = cv2.GaussianBlur(weight, (0, 0), sigma)
+    off = cv2.GaussianBlur(off, (0, 0), sigma) / (near + 0.02)[..., None]
+    return np.asarray(cv2.resize(off, (width, height)), np.float32)
+
+
+def _upward(labels: Grey, face: float) -> tuple[Plane, Plane]:
+    """Coverage under the head, and the height above the visible torso, pixels.
+
+    Columns are followed upward from the visible neck or torso through the head.
+    """
+    height, width = labels.shape
+    head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
+    rows = np.arange(height, dtype=np.float32)[:, None]
+
+    # Row of the nearest pixel below (or here) that is neck or torso; of one that is neither
+    # torso nor head.
+    def next_row(mask: Bool[np.ndarray, "h w"]) -> Plane:
+        where = np.where(mask, rows, np.float32(2 * height))
+        return np.minimum.accumulate(where[::-1], axis=0)[::-1]
+
+    bodies = next_row(body)
+    depth = bodies - rows
+    reachable = head & (bodies < next_row(~body & ~head))
+    # How far up each column goes: far above the neck, less beside it, without steps.
+    neck = (labels == NECK).any(0).astype(np.float32)
+    sigma = max(1.0, 0.04 * face)
+    wide = cv2.GaussianBlur(neck[None], (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)[0]
+    limit = face * (TORSO_UP + (NECK_UP - TORSO_UP) * wide)
+    cover = reachable * np.clip(2 - 2 * depth / limit, 0, 1)
+    return cover.astype(np.float32), depth
+
+
+def _moved(
+    image: Float[np.ndarray, "h w *c"], by: Float[np.ndarray, " 2"]
+) -> Float[np.ndarray, "h w *c"]:
+    affine = np.array([[1, 0, by[0]], [0, 1, by[1]]], np.float32)
+    height, width = image.shape[:2]
+    return np.asarray(
+        cv2.warpAffine(image, affine, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    )
+
+
+def _small_grey(frame: Rgb) -> Grey:
+    scale = min(1.0, FLOW_SIDE / max(frame.shape[:2]))
+    size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
+    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
