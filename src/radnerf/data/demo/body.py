@@ -29,7 +29,7 @@ MARGIN = 0.15  # of the image that the layer reaches past each border, room to m
 @njit(fastmath=True, cache=True)
 def _flesh(x: float, y: float, z: float) -> float:
     s = abs(x)
-    d = _capsule(x, y, z, 0.0, -3.0, -2.4, 4.5, 0.0, -17.0, -3.6, 5.0)
+    d = _capsule(x, y, z, 0.0, -3.0, -2.6, 4.2, 0.0, -17.0, -3.6, 4.6)
     d = _smin(d, _capsule(s, y, z, 2.5, -14.2, -4.6, 2.4, 14.5, -19.6, -4.8, 3.6), 3.0)
     d = _smin(d, _ellipsoid(s - 15.5, y + 22.6, z + 4.4, 5.2, 4.6, 4.8), 2.5)
     return _smin(d, _ellipsoid(x, y + 29.5, z + 4.0, 17.0, 12.0, 9.0), 3.0)
@@ -53,7 +53,7 @@ def body(x: float, y: float, z: float) -> tuple[float, int]:
     level = y + 0.30 * (z + 3.4)  # collars lie lower in front
     front = _step(-2.0, 2.0, z)
     # Shirt: cloth over the body below the collar, and the collar with its points
-    cloth = _smax(flesh - 0.45, level + 15.6, 0.4)
+    cloth = _smax(flesh - 0.45, 5.2 - q, 0.4)
     notch = 0.62 * (level + 17.2) if z > 0 else 0.0
     if z > 0:
         cloth = max(cloth, (0.5 * (level + 18.4) - s) * 0.8)
@@ -68,9 +68,9 @@ def body(x: float, y: float, z: float) -> tuple[float, int]:
     # Jacket: thicker cloth, open in a vee, with lapels and a collar at the back
     opening = _vee(y) - s if z > -3.0 else level + 14.9
     jacket = _smax(flesh - 0.95, opening * 0.9, 0.25)
-    jacket = _smax(jacket, level + 15.9, 0.3)
+    jacket = _smax(_smax(jacket, 6.3 - q, 0.4), level + 14.2, 0.4)
     lapel = max(_smax(flesh - 1.35, opening * 0.9, 0.2), s - _vee(y) - 3.0 - 0.12 * (y + 24.0))
-    lapel = max(lapel, level + 16.2 if z > 0 else level + 15.3)
+    lapel = _smax(max(lapel, 5.9 - q), level + 13.6, 0.3)
     step = (y + 19.6) + 0.35 * (s - 5.0)  # the notch where collar and lapel meet
     lapel = max(lapel, 0.16 - abs(step) if s > _vee(y) + 1.5 else -1.0)
     if jacket < d:
@@ -81,7 +81,9 @@ def body(x: float, y: float, z: float) -> tuple[float, int]:
 
 
 @njit(fastmath=True, cache=True)
-def _shade(x: float, y: float, z: float, part: int, table: np.ndarray) -> tuple[float, float, float]:  # noqa: E501
+def _shade(
+    x: float, y: float, z: float, part: int, table: np.ndarray
+) -> tuple[float, float, float]:  # noqa: E501
     h = 0.05
     a = body(x + h, y - h, z - h)[0]
     b = body(x - h, y - h, z + h)[0]
@@ -174,8 +176,8 @@ def render_body(table: Float[np.ndarray, "x y z 2"], size: int) -> Float[np.ndar
 def move_body(
     layer: Float[np.ndarray, "h w 5"],
     size: int,
-    body_shift: Float[np.ndarray, "2"],
-    neck_shift: Float[np.ndarray, "2"],
+    body_shift: Float[np.ndarray, 2],
+    neck_shift: Float[np.ndarray, 2],
 ) -> Float[np.ndarray, "s s 5"]:
     """The layer as seen in a frame: the shoulders move with the body, the neck with the head.
 

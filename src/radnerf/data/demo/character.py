@@ -123,11 +123,11 @@ def skin_at_rest(x: float, y: float, z: float) -> float:
     s = abs(x)
     d = _ellipsoid(x, y - 2.2, z + 1.0, 7.2, 8.8, 9.2)  # cranium
     d = _smin(d, _ellipsoid(x, y + 2.3, z - 1.8, 6.3, 8.4, 6.5), 2.0)  # face
-    d = _smin(d, _ellipsoid(x, y + 7.0, z - 3.0, 5.1, 4.1, 5.2), 2.0)  # jaw
-    d = _smin(d, _capsule(s, y, z, 5.3, -5.6, 0.4, 1.2, 1.6, -9.9, 6.2, 1.2), 1.6)  # jaw line
+    d = _smin(d, _ellipsoid(x, y + 7.0, z - 3.0, 4.75, 4.1, 5.2), 2.0)  # jaw
+    d = _smin(d, _capsule(s, y, z, 5.3, -4.6, 0.6, 1.2, 1.4, -10.0, 6.2, 1.15), 2.0)  # jaw line
     d = _smin(d, _ellipsoid(x, y + 9.9, z - 6.7, 2.0, 1.5, 1.75), 1.6)  # chin
     d = _smin(d, _ellipsoid(s - 4.0, y + 2.7, z - 5.6, 2.3, 1.8, 2.1), 2.0)  # cheek bones
-    d = _smin(d, _ellipsoid(s - 2.7, y - 2.0, z - 7.3, 2.9, 0.9, 1.0), 1.4)  # brow ridge
+    d = _smin(d, _capsule(s, y, z, 1.2, 1.75, 7.5, 0.85, 4.4, 2.0, 5.3, 0.8), 1.4)  # brow ridge
     d = _smax(d, -_ellipsoid(s - 2.9, y + 0.1, z - 9.5, 2.0, 1.25, 1.7), 1.2)  # eye sockets
     d = _smin(d, _ellipsoid(x, y + 6.7, z - 6.6, 3.2, 2.3, 2.35), 1.6)  # muzzle
     lid = math.sqrt((s - EYE_X) ** 2 + (y - EYE_Y) ** 2 + (z - EYE_Z) ** 2) - LID_RADIUS
@@ -158,14 +158,14 @@ def hair_at_rest(x: float, y: float, z: float) -> float:
     d = _smax(d, -face_side, 0.9)
     ear_side = _ellipsoid(s - 8.2, y + 1.8, z + 0.6, 2.3, 3.6, 2.6)
     d = _smax(d, -ear_side, 0.6)
-    d = _smax(d, -(y + 4.5 + 0.3 * (z + 2.0)), 1.5)
+    d = _smax(d, -(y + 2.0 - 0.9 * z), 1.2)  # up in front of the ears, down at the nape
     sweep = _capsule(x, y, z, -3.2, 10.0, 4.6, 1.5, 1.2, 8.7, 6.9, 1.75)
     sweep = _smin(sweep, _capsule(x, y, z, 1.2, 8.7, 6.9, 1.75, 5.6, 5.6, 4.6, 1.1), 0.8)
     sweep = _smin(sweep, _capsule(x, y, z, 5.6, 5.6, 4.6, 1.1, 7.2, 2.0, 1.2, 0.5), 0.8)
     d = _smin(d, sweep, 1.4)
     left = _capsule(x, y, z, -3.4, 9.8, 4.4, 1.2, -6.6, 4.6, 3.4, 0.7)
     d = _smin(d, left, 1.0)
-    part = _capsule(x, y, z, -3.2, 11.6, 5.8, 0.28, -2.4, 12.6, -3.0, 0.2)
+    part = _capsule(x, y, z, -3.2, 12.0, 4.0, 0.28, -2.4, 12.7, -3.0, 0.2)
     d = _smax(d, -part, 0.5)
     return d - 0.30 * (clump - 0.75)
 
@@ -229,7 +229,7 @@ def lip_edges(x: float, f: Face) -> tuple[float, float]:
     """Heights of the upper and the lower edge of the mouth's opening at x."""
     s = min(abs(x) / f.half_width, 1.0)
     g = f.gap * (1.0 - s * s) ** 0.75
-    smile = MOUTH_Y + 0.20 * s * s
+    smile = MOUTH_Y + 0.30 * s * s
     return smile + UPPER_SHARE * g, smile - (1.0 - UPPER_SHARE) * g
 
 
@@ -360,9 +360,8 @@ def skin_colour(x: float, y: float, z: float, lid: float) -> tuple[float, float,
     s = abs(x)
     c = (0.70, 0.415, 0.285)
     warm = 0.55 * _blob(s, y, 4.2, -3.2, 2.0, 1.7) + 0.45 * _blob(x, y, 0.0, -3.9, 1.2, 1.0)
-    if s > 6.6 and z < 2.0:
-        warm += 0.5
-    c = _mix(c, (0.68, 0.27, 0.20), min(warm, 0.8) * (1.0 if z > 0 or s > 6.6 else 0.0))
+    warm += 0.5 * _step(6.5, 7.4, s) * _step(2.2, 1.2, z)  # the ears
+    c = _mix(c, (0.68, 0.27, 0.20), min(warm, 0.8) * max(_step(-1.0, 2.0, z), _step(6.5, 7.4, s)))
     c = _mix(c, (0.50, 0.27, 0.22), 0.45 * _blob(s, y, 2.9, -1.15, 1.3, 0.42))  # under the eyes
     mottle = noise(3.0 * x, 3.0 * y, 3.0 * z) - 0.5 + 0.5 * (noise(9 * x, 9 * y, 9 * z) - 0.5)
     shade = 1.0 + 0.07 * mottle
@@ -372,13 +371,14 @@ def skin_colour(x: float, y: float, z: float, lid: float) -> tuple[float, float,
     freckles = _step(0.80, 0.92, noise(4.5 * x + 9.0, 4.5 * y, 4.0 * z))
     freckles *= _blob(s, y, 2.6, -2.9, 2.2, 0.9)
     c = _mix(c, (0.40, 0.18, 0.10), 0.42 * freckles)
+    c = _mix(c, (0.10, 0.035, 0.03), 0.85 * _blob(s, y, 0.60, -4.72, 0.36, 0.26))  # nostrils
     # Brows: a thick-to-thin arc with slanted hairs
     t = (s - 1.25) / 3.7
     if -0.15 < t < 1.1:
         arc = 1.72 + 1.35 * t - 1.25 * t * t
-        half = 0.38 * (1.0 - 0.72 * max(t, 0.0)) * _step(-0.12, 0.10, t) * _step(1.08, 0.7, t)
+        half = 0.42 * (1.0 - 0.50 * max(t, 0.0)) * _step(-0.12, 0.10, t) * _step(1.1, 0.8, t)
         hairs = noise(7.0 * (s - 0.8 * (y - arc)), 1.6 * y, 1.0)
-        inside = _step(half + 0.10, half - 0.16, abs(y - arc) + 0.22 * (hairs - 0.5))
+        inside = _step(half + 0.10, half - 0.16, abs(y - arc) + 0.16 * (hairs - 0.5))
         c = _mix(c, (0.075, 0.036, 0.020), 0.93 * inside * (0.75 + 0.25 * hairs))
     # Lashes follow the lids; the crease is the lid's own fold
     u, v = s - EYE_X, y - EYE_Y
@@ -387,8 +387,19 @@ def skin_colour(x: float, y: float, z: float, lid: float) -> tuple[float, float,
         ends = _step(EYE_HALF_WIDTH + 0.32, EYE_HALF_WIDTH - 0.05, u)
         ends *= _step(EYE_HALF_WIDTH + 0.02, EYE_HALF_WIDTH - 0.35, -u)
         thick = 0.085 + 0.075 * _step(-1.2, 1.5, u)
-        c = _mix(c, (0.035, 0.02, 0.014), 0.95 * ends * _step(thick + 0.09, thick - 0.03, v - upper) * (1.0 if v > lower else 0.0))  # noqa: E501
-        c = _mix(c, (0.10, 0.05, 0.035), 0.55 * ends * _step(0.13, 0.02, lower - v) * (1.0 if v <= lower else 0.0))  # noqa: E501
+        c = _mix(
+            c,
+            (0.035, 0.02, 0.014),
+            0.95
+            * ends
+            * _step(thick + 0.09, thick - 0.03, v - upper)
+            * (1.0 if v > lower else 0.0),
+        )  # noqa: E501
+        c = _mix(
+            c,
+            (0.10, 0.05, 0.035),
+            0.55 * ends * _step(0.13, 0.02, lower - v) * (1.0 if v <= lower else 0.0),
+        )  # noqa: E501
         fold, _ = lid_edges(u * 0.92, 1.0)
         fold += 0.30
         crease = math.exp(-(((v - fold) / 0.075) ** 2)) * ends
@@ -419,9 +430,13 @@ def eye_colour(u: float, v: float, upper: float) -> tuple[float, float, float]:
 @njit(fastmath=True, cache=True)
 def hair_strands(x: float, y: float, z: float) -> tuple[float, float]:
     """Two noises (fine strands, locks) stretched along the way the hair is combed."""
-    side = 1.0 if x < -2.8 else 0.0
-    across = 0.75 * z + (0.62 - 0.25 * side) * y + 0.08 * x
-    across += 0.5 * noise(0.5 * x, 0.5 * y, 0.5 * z)
-    along = 0.8 * x - 0.3 * y
-    fine = 0.6 * noise(5.5 * across, 0.35 * along, 0.3 * z) + 0.4 * noise(13.0 * across, 0.6 * along, 1.0)  # noqa: E501
+    side = _step(-2.2, -3.4, x)
+    top = 0.85 * x + (0.9 * side - 0.45) * (y - 8.0) + 0.22 * z  # swept back from the parting
+    temple = 0.85 * z + 0.35 * y  # falling on the sides
+    blend = _step(5.2, 6.8, abs(x))
+    across = top + (temple - top) * blend + 0.6 * noise(0.45 * x, 0.45 * y, 0.45 * z)
+    along = (y + z) * (1.0 - blend) + (y - 0.4 * z) * blend
+    fine = 0.6 * noise(5.5 * across, 0.35 * along, 0.3 * z) + 0.4 * noise(
+        13.0 * across, 0.6 * along, 1.0
+    )  # noqa: E501
     return fine, noise(1.6 * across, 0.22 * along, 4.0)

@@ -61,7 +61,7 @@ def _blinks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
 def project(
     points: Float[np.ndarray, "n 3"],
     rotation: Float[np.ndarray, "3 3"],
-    origin: Float[np.ndarray, "3"],
+    origin: Float[np.ndarray, 3],
     size: int,
 ) -> Float[np.ndarray, "n 2"]:
     """Pixels of points in the head's frame (cm)."""
@@ -94,4 +94,6 @@ def move(speech: Speech, seconds: float, seed: int = 0) -> Motion:
     neck_shift = np.array([project(neck, r, o, 1)[0] for r, o in zip(rotation, origin)]) - rest  # noqa: B905
     body_shift = 0.55 * gaussian_filter1d(neck_shift, 5, axis=0, mode="nearest")
     body_shift[:, 1] += 0.0016 * np.sin(2 * np.pi * 0.27 * times)  # breath
-    return Motion(rotation, origin, to_memory_pose(public), _blinks(rng, times), neck_shift, body_shift)  # noqa: E501
+    return Motion(
+        rotation, origin, to_memory_pose(public), _blinks(rng, times), neck_shift, body_shift
+    )  # noqa: E501

@@ -23,7 +23,6 @@ from radnerf.data.demo.character import (
     TONGUE,
     Face,
     _mix,
-    _smax,
     _step,
     eye_colour,
     hair_strands,
@@ -38,7 +37,7 @@ from radnerf.data.demo.character import (
 )
 
 # Directions to the lights in the head's frame, and what they send (linear RGB).
-KEY, KEY_LIGHT = (-0.489, 0.532, 0.691), (1.90, 1.72, 1.50)
+KEY, KEY_LIGHT = (-0.489, 0.532, 0.691), (1.72, 1.55, 1.36)
 FILL, FILL_LIGHT = (0.743, 0.128, 0.657), (0.42, 0.48, 0.60)
 RIM, RIM_LIGHT = (0.62, 0.45, -0.64), (1.10, 1.00, 0.92)
 SKY, GROUND = (0.34, 0.37, 0.44), (0.22, 0.165, 0.13)
@@ -63,15 +62,28 @@ def light(
     k, m, r = _dot(n, KEY), max(_dot(n, FILL) * 0.7 + 0.3, 0.0), max(_dot(n, RIM), 0.0)
     up = 0.5 + 0.5 * n[1]
     out = (0.0, 0.0, 0.0)
-    kr = max((k + wrap) / (1.0 + wrap), 0.0) * (shadow + (1.0 - shadow) * 0.25 * wrap)
+    kr = max((k + wrap) / (1.0 + wrap), 0.0) * (shadow + (1.0 - shadow) * 0.25 * wrap * occlusion)
     kg = max((k + 0.35 * wrap) / (1.0 + 0.35 * wrap), 0.0) * shadow
     kb = max((k + 0.2 * wrap) / (1.0 + 0.2 * wrap), 0.0) * shadow
     ao = occlusion
     warm_ao = ao + (1.0 - ao) * 0.25 * wrap  # light inside the skin fills creases with red
     out = (
-        albedo[0] * (KEY_LIGHT[0] * kr + warm_ao * (FILL_LIGHT[0] * m + RIM_LIGHT[0] * r + GROUND[0] + (SKY[0] - GROUND[0]) * up)),  # noqa: E501
-        albedo[1] * (KEY_LIGHT[1] * kg + ao * (FILL_LIGHT[1] * m + RIM_LIGHT[1] * r + GROUND[1] + (SKY[1] - GROUND[1]) * up)),  # noqa: E501
-        albedo[2] * (KEY_LIGHT[2] * kb + ao * (FILL_LIGHT[2] * m + RIM_LIGHT[2] * r + GROUND[2] + (SKY[2] - GROUND[2]) * up)),  # noqa: E501
+        albedo[0]
+        * (
+            KEY_LIGHT[0] * kr
+            + warm_ao
+            * (FILL_LIGHT[0] * m + RIM_LIGHT[0] * r + GROUND[0] + (SKY[0] - GROUND[0]) * up)
+        ),  # noqa: E501
+        albedo[1]
+        * (
+            KEY_LIGHT[1] * kg
+            + ao * (FILL_LIGHT[1] * m + RIM_LIGHT[1] * r + GROUND[1] + (SKY[1] - GROUND[1]) * up)
+        ),  # noqa: E501
+        albedo[2]
+        * (
+            KEY_LIGHT[2] * kb
+            + ao * (FILL_LIGHT[2] * m + RIM_LIGHT[2] * r + GROUND[2] + (SKY[2] - GROUND[2]) * up)
+        ),  # noqa: E501
     )
     return out
 
@@ -90,7 +102,7 @@ def shade(
 ) -> tuple[float, float, float]:
     """Displayed colour of a surface point."""
     s = abs(x)
-    n = normal_at(x, y, z, table, f, 0.02 if part == LIP or part == TEETH else 0.06)
+    n = normal_at(x, y, z, table, f, 0.02 if part in (LIP, TEETH) else 0.06)
     # Ambient occlusion: how much nearer the surface comes than the distance walked outward.
     occlusion, reach = 0.0, 0.15
     for _ in range(4):
@@ -134,7 +146,11 @@ def shade(
         return encode(c[0]), encode(c[1]), encode(c[2])
     if part == INSIDE:
         depth = _step(4.0, 8.2, z)
-        return encode(0.02 + 0.10 * depth), encode(0.006 + 0.02 * depth), encode(0.006 + 0.02 * depth)  # noqa: E501
+        return (
+            encode(0.02 + 0.10 * depth),
+            encode(0.006 + 0.02 * depth),
+            encode(0.006 + 0.02 * depth),
+        )  # noqa: E501
     if part == HAIR:
         fine, lock = hair_strands(x, y, z)
         tone = 0.45 + 0.75 * fine + 0.55 * (lock - 0.4)
@@ -142,7 +158,8 @@ def shade(
         bend = 0.55 * (fine - 0.5) + 0.35 * (lock - 0.5)
         m = (n[0], n[1] + bend, n[2] + 0.5 * bend)
         c = light(base, m, 0.25 + 0.75 * shadow, occlusion, 0.2)
-        sheen = max(_dot(m, KEY_HALF), 0.0) ** 14 * (0.10 + 0.32 * fine) * (0.3 + 0.7 * shadow)
+        sheen = min(max(_dot(m, KEY_HALF), 0.0), 1.0) ** 14 * (0.08 + 0.28 * fine)
+        sheen *= (0.3 + 0.7 * shadow) * occlusion
         c = (c[0] + 0.62 * sheen, c[1] + 0.42 * sheen, c[2] + 0.24 * sheen)
         return encode(c[0]), encode(c[1]), encode(c[2])
     c = skin_colour(x, yr, z, f.lid)
@@ -181,15 +198,15 @@ def trace(
         inverse = 1.0 / (d if abs(d) > 1e-9 else 1e-9)
         a, b = (low - o) * inverse, (high - o) * inverse
         near, far = max(near, min(a, b)), min(far, max(a, b))
-    t = near
+    t, d, part, blend = near, 1.0, SKIN, 1.0
     for _ in range(72):
         if t > far:
             break
         d, part, blend = scene(ox + t * dx, oy + t * dy, oz + t * dz, table, f)
-        if d < 0.012:
+        if d < 0.015:
             return True, t, part, blend
-        t += d * 0.85 if d > 0.6 else max(d * 0.65, 0.008)
-    return False, t, SKIN, 1.0
+        t += d * (0.9 if d > 0.6 else 0.7)
+    return t <= far and d < 0.3, t, part, blend  # grazing rays run out of steps beside a surface
 
 
 @njit(parallel=True, fastmath=True, cache=True)
@@ -238,7 +255,7 @@ def render_head(
     table: Float[np.ndarray, "x y z 2"],
     f: Face,
     rotation: Float[np.ndarray, "3 3"],
-    origin: Float[np.ndarray, "3"],
+    origin: Float[np.ndarray, 3],
     focal: float,
     size: int,
     sub: int = 2,

@@ -178,7 +178,7 @@ def synthesize(seconds: float, seed: int = 0) -> Speech:
     released = progress > 0.62  # a stop's hold, then its burst
     voice = smooth(control("voice") * stress**2 * np.where(burst & released, 0.5, 1.0), 1.0)
     hiss = smooth(control("hiss") * np.where(burst, released * 1.3, 1.0), 0.6)
-    formants = np.stack([f for f in np.array([p.formants for p in phonemes])[index].T], -1)
+    formants = np.array([p.formants for p in phonemes])[index]
     formants = smooth(formants, 2.2, axis=0, mode="nearest")
     formants = np.concatenate([formants, np.full((n, 1), 3500.0)], 1)
     pause = np.array([name == "_" for name, _, _ in script])[index]

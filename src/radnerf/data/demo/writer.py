@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 from jaxtyping import Float, UInt8
+from rich.progress import Progress
 from scipy.io import wavfile
 
 from radnerf.data.clip import (
@@ -21,6 +23,7 @@ from radnerf.data.clip import (
     SAMPLE_RATE,
     TORSO,
     eye_ratio,
+    read_meta,
     write_image,
     write_parsing,
     write_transforms,
@@ -32,7 +35,8 @@ from radnerf.data.demo.motion import CM, FOCAL, Motion, frame_times, move, proje
 from radnerf.data.demo.render import render_head
 from radnerf.data.demo.speech import NAMES, RATE, Speech, synthesize
 
-Progress = Callable[[int, int], None]  # frames done, frames in all
+Report = Callable[[int, int], None]  # frames done, frames in all
+VERSION = 1  # of the performance: raise it whenever the same seed draws something else
 
 
 @dataclass
@@ -94,7 +98,7 @@ class Scene:
             landmarks(self.rest, self.table, f),
         )
 
-    def frames(self, progress: Progress | None) -> Iterator[tuple[int, Layers]]:
+    def frames(self, progress: Report | None) -> Iterator[tuple[int, Layers]]:
         for i in range(len(self)):
             yield i, self.draw(i)
             if progress:
@@ -122,7 +126,7 @@ def write_demo_clip(
     seconds: float = 12.0,
     size: int = 160,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> None:
     """Write a preprocessed clip (layout of data/clip.py) and its exact truth, truth.npz.
 
@@ -168,16 +172,33 @@ def write_demo_clip(
     )
     meta = {
         "format": 1,
-        "id": root.name,
+        "id": root.name.removesuffix(".part"),
         "fps": FPS,
         "size": [size, size],
         "head_box": _head_box(_head_extent(scene)),
         "focal_px": focal,
-        "source": {"demo": {"seconds": seconds, "size": size, "seed": seed}},
+        "source": {"demo": {"seconds": seconds, "size": size, "seed": seed, "version": VERSION}},
     }
     (root / "clip.json").write_text(json.dumps(meta, indent=1))
     # Last: a folder that was cut short does not open as a clip.
     write_transforms(root, motion.poses, eye, focal, (size / 2, size / 2))
+
+
+def make_demo_clip(root: Path, seconds: float = 12.0, size: int = 160, seed: int = 0) -> None:
+    """Have a demo clip in root: written whole or not at all, and only when it is not there yet."""
+    root = Path(root)
+    wanted = {"seconds": seconds, "size": size, "seed": seed, "version": VERSION}
+    if (root / "clip.json").is_file() and read_meta(root).get("source") == {"demo": wanted}:
+        return
+    unfinished = root.with_name(root.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with Progress() as bar:
+        task = bar.add_task("drawing the demo clip")
+        write_demo_clip(
+            unfinished, seconds, size, seed, lambda i, n: bar.update(task, completed=i, total=n)
+        )
+    shutil.rmtree(root, ignore_errors=True)
+    unfinished.rename(root)
 
 
 def write_demo_video(
@@ -185,7 +206,7 @@ def write_demo_video(
     seconds: float = 12.0,
     size: int = 256,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> None:
     """Write the demo as an ordinary video (H.264 and AAC), as a camera would have taken it."""
     scene = Scene(seconds, size, seed)
