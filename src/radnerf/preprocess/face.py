@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from radnerf.data.clip import OUTER_EYE_DISTANCE
-from radnerf.geometry.face68 import MESH_TO_68, OUTER_EYE_CORNERS
+from radnerf.geometry.face68 import MESH_TO_68
+from radnerf.geometry.face68 import OUTER_EYE_CORNERS as OUTER_EYES_68
 
 N_MESH = 478
 
@@ -25,7 +26,7 @@ IRISES_MESH = np.arange(468, 478)
 MOVING, HALF_MOVING = 0.05, 0.3
 
 
-def to_68(landmarks: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "t 68 2"]:
+def to_68(landmarks: Float[np.ndarray, "*t k c"]) -> Float[np.ndarray, "*t 68 2"]:
     """The 68-point convention, x and y only, of either kind of landmarks."""
     points = landmarks[..., :2]
     return points if points.shape[-2] == 68 else points[..., list(MESH_TO_68), :]
@@ -61,7 +62,7 @@ def mean_shape(landmarks: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "k 3"
 
 def in_world(shape: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 3"]:
     """The same shape with outer eye corners OUTER_EYE_DISTANCE apart and the head's middle at 0."""
-    left, right = shape[list(OUTER_EYE_CORNERS if len(shape) == 68 else OUTER_EYES_MESH)]
+    left, right = shape[list(OUTER_EYES_68 if len(shape) == 68 else OUTER_EYES_MESH)]
     scaled = shape * (OUTER_EYE_DISTANCE / np.linalg.norm(right - left))
     eyes = (left + right) / 2 * (OUTER_EYE_DISTANCE / np.linalg.norm(right - left))
     # A head is about 1.8 times as deep as its outer eye corners are wide, eyes half way up.
@@ -107,7 +108,7 @@ def to_unit(
     poses: Float[np.ndarray, "t 4 4"], shape: Float[np.ndarray, "k 3"]
 ) -> tuple[Float[np.ndarray, "t 4 4"], Float[np.ndarray, "k 3"]]:
     """Scale and move the world so that the shape stands as `in_world` has it; images are kept."""
-    left, right = shape[list(OUTER_EYE_CORNERS if len(shape) == 68 else OUTER_EYES_MESH)]
+    left, right = shape[list(OUTER_EYES_68 if len(shape) == 68 else OUTER_EYES_MESH)]
     scale = OUTER_EYE_DISTANCE / np.linalg.norm(right - left)
     moved = in_world(shape)
     poses = poses.copy()

@@ -100,7 +100,7 @@ def mediapipe_detector(model: Path | None = None) -> Iterator[Detector]:
     """
     os.environ.setdefault("GLOG_minloglevel", "3")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _quiet():
+    with quiet():
         try:
             mediapipe: Any = importlib.import_module("mediapipe")
             mesh = None if model else mediapipe.solutions.face_mesh.FaceMesh
@@ -186,7 +186,7 @@ def _sorted(faces: list[Any], side: int) -> list[np.ndarray]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the native library's start-up messages off the terminal."""
     sys.stderr.flush()
     with contextlib.ExitStack() as stack:

@@ -19,12 +19,20 @@ from jaxtyping import Float, UInt8
 from radnerf.data import clip as layout
 from radnerf.data.clip import FPS, SAMPLE_RATE, Clip
 from radnerf.errors import UserError
-from radnerf.preprocess import face, headbox, landmarks, sheet, video
-from radnerf.preprocess.parsing import parse_clip
+from radnerf.preprocess import face, headbox, sheet, video
+from radnerf.preprocess.landmarks import (
+    BY_PATH,
+    Detector,
+    detect,
+    mediapipe_detector,
+    quiet,
+    read_landmarks,
+)
+from radnerf.preprocess.parsing import PersonMask, parse_clip
 from radnerf.preprocess.plate import background_plate
 from radnerf.preprocess.poses import solve_poses
 from radnerf.preprocess.stages import Desk, Stage, file_hash, locked, run_stages
-from radnerf.preprocess.torso import torso_image
+from radnerf.preprocess.torso import TorsoPainter
 
 FOCAL = 2.4  # image widths; hardly observable in a portrait video, so a setting
 LANDMARK_SIDE = 1280  # larger videos are scaled down to this before landmarks are sought
@@ -33,7 +41,7 @@ WORKERS = 2
 A = TypeVar("A")
 B = TypeVar("B")
 
-Open = Callable[[], AbstractContextManager[landmarks.Detector]]
+Open = Callable[[], AbstractContextManager[Detector]]
 
 
 def preprocess_video(
@@ -43,8 +51,9 @@ def preprocess_video(
     clip_id: str,
     resolution: int | None = None,
     focal: float | None = None,
-    landmarks_path: str | Path | None = None,
+    landmarks: str | Path | None = None,
     detector: Open | None = None,
+    person_mask: PersonMask | None = None,
     workers: int = WORKERS,
 ) -> Clip:
     """Turn a video of one talking person into a clip folder; what is up to date is kept.
@@ -55,8 +64,9 @@ def preprocess_video(
         clip_id: the clip's name in its metadata.
         resolution: the longer side in pixels; smaller videos keep their size.
         focal: focal length in image widths, FOCAL when not given.
-        landmarks_path: landmarks made elsewhere (.npy), or a face_landmarker.task to find them.
+        landmarks: landmarks made elsewhere (.npy), or a face_landmarker.task to find them.
         detector: opens the face detector; MediaPipe's when not given.
+        person_mask: probability of the person at each pixel; MediaPipe's when not given.
         workers: threads.
 
     Raises:
@@ -64,9 +74,9 @@ def preprocess_video(
     """
     source, root = Path(path), Path(root)
     probed = video.probe(source)
-    given = Path(landmarks_path) if landmarks_path else None
+    given = Path(landmarks) if landmarks else None
     if given and not given.is_file():
-        raise UserError(f"{given} does not exist: {landmarks.BY_PATH}.")
+        raise UserError(f"{given} does not exist: {BY_PATH}.")
     fresh = not root.exists()
     try:
         with locked(root):
@@ -76,7 +86,8 @@ def preprocess_video(
                 probed.fit(resolution),
                 focal or FOCAL,
                 given,
-                detector or (lambda: landmarks.mediapipe_detector(given)),
+                detector or (lambda: mediapipe_detector(given)),
+                person_mask,
                 workers,
             )
             run_stages(stages, root, probed.n_frames)
@@ -94,6 +105,7 @@ def _stages(
     focal: float,
     given: Path | None,
     detector: Open,
+    person_mask: PersonMask | None,
     workers: int,
 ) -> list[Stage]:
     n = probed.n_frames
@@ -106,12 +118,12 @@ def _stages(
 
     def find_landmarks(desk: Desk) -> None:
         if given and given.suffix == ".npy":
-            points = landmarks.read_landmarks(given, n)
+            points = read_landmarks(given, n)
         else:
             seen = probed.fit(LANDMARK_SIDE)
             frames = video.ahead(video.read_frames(probed, seen))
             with detector() as find:
-                points = landmarks.detect(video.counted(frames, desk.report), find, n)
+                points = detect(video.counted(frames, desk.report), find, n)
             points = points * (probed.width / seen[1])
         points = points * (size[1] / probed.width)
         np.save(desk.out / "landmarks.npy", points.astype(np.float32))
@@ -130,15 +142,18 @@ def _stages(
 
     def parse(desk: Desk) -> None:
         points = np.load(desk.root / "landmarks.npy")
-        results = parse_clip(_frame_reader(desk.root), points, n, desk.report, workers)
+        results = parse_clip(
+            _frame_reader(desk.root), points, desk.report, person_mask, workers=workers
+        )
 
         def write(item: tuple[int, Any, Any]) -> None:
             i, labels, alpha = item
             layout.write_parsing(desk.out / "parsing" / f"{i}.png", labels)
             write_grey(desk.out / "matte" / f"{i}.png", alpha)
 
-        for _ in side_by_side(write, results, workers):
-            pass
+        with quiet():
+            for _ in side_by_side(write, results, workers):
+                pass
 
     def plate(desk: Desk) -> None:
         rgb = background_plate(_frame_reader(desk.root), _matte_reader(desk.root), n)
@@ -148,11 +163,12 @@ def _stages(
         read, matte = _frame_reader(desk.root), _matte_reader(desk.root)
         points = np.load(desk.root / "landmarks.npy")
         behind = layout.read_image(desk.root / "bc.jpg")
+        painter = TorsoPainter.fit(read, lambda i: read_parsing(desk.root, i), matte, n)
 
         def write(i: int) -> None:
             rgb, alpha = read(i), matte(i)
             labels = read_parsing(desk.root, i)
-            torso = torso_image(rgb, labels, alpha, points[i], behind)
+            torso = painter.paint(rgb, labels, alpha, points[i], behind)
             layout.write_image(desk.out / "torso_imgs" / f"{i}.png", torso)
             layout.write_image(desk.out / "gt_imgs" / f"{i}.jpg", over(rgb, alpha, behind))
 

@@ -17,14 +17,19 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Float
 from scipy.linalg import solveh_banded
+from scipy.spatial.transform import Rotation
 
-MAX_SHAPE_FRAMES = 400
+MAX_SHAPE_FRAMES = 200
+CHUNK = 250  # frames whose derivatives are held at a time
+SMALL_STEP = 1e-6  # radians and world units
 # Landmark errors of one frame are correlated: however many points, they count as this many.
 INDEPENDENT_POINTS = 40.0
 # Spread of a head's acceleration a frame: degrees, and parts of its distance.
 ACCELERATION_DEG = 0.12
 ACCELERATION_SHIFT = 3e-4
 MIN_NOISE_PX = 0.02
+# Spread of faces around the first shape, in its own size (root mean square radius).
+SHAPE_SPREAD = 0.25
 
 
 @dataclass
@@ -82,13 +87,13 @@ def solve_poses(
     rotation, shift = _fit_poses(
         observed, shape, trust, rotation, shift, None, pixel, pose_iterations
     )
-    residual = _project(shape, rotation, shift)[0] - observed
+    residual = _project(shape, rotation, shift) - observed
     noise = max(_spread(residual, trust) / pixel, MIN_NOISE_PX) * pixel
     rough = _jitter(rotation)
     rotation, shift = _fit_poses(
         observed, shape, trust, rotation, shift, noise, noise, pose_iterations
     )
-    residual = _project(shape, rotation, shift)[0] - observed
+    residual = _project(shape, rotation, shift) - observed
     pose = np.zeros((len(observed), 4, 4))
     pose[:, :3, :3] = rotation.transpose(0, 2, 1)
     pose[:, :3, 3] = -np.einsum("tji,tj->ti", rotation, shift)
@@ -109,24 +114,37 @@ def _project(
     shape: Float[np.ndarray, "k 3"],
     rotation: Float[np.ndarray, "t 3 3"],
     shift: Float[np.ndarray, "t 3"],
-) -> tuple[Float[np.ndarray, "t k 2"], Float[np.ndarray, "t k 2 3"], Float[np.ndarray, "t k 3"]]:
-    """Image points at unit focal length, their derivative by the camera point, turned points."""
-    turned = np.einsum("tij,kj->tki", rotation, shape)
+) -> Float[np.ndarray, "t k 2"]:
+    """Image points at unit focal length."""
+    point = shape @ rotation.transpose(0, 2, 1) + shift[:, None]
+    return point[..., :2] / point[..., 2:]
+
+
+def _slopes(
+    shape: Float[np.ndarray, "k 3"],
+    rotation: Float[np.ndarray, "t 3 3"],
+    shift: Float[np.ndarray, "t 3"],
+) -> tuple[Float[np.ndarray, "t k 2 3"], Float[np.ndarray, "t k 2 6"]]:
+    """Derivatives of the image points by the camera's point and by the pose.
+
+    The pose steps by a turn about the head's origin (camera axes) and a shift.
+    """
+    turned = shape @ rotation.transpose(0, 2, 1)
     point = turned + shift[:, None]
     inverse = 1 / point[..., 2]
-    image = point[..., :2] * inverse[..., None]
-    slope = np.zeros((*image.shape, 3))
-    slope[..., 0, 0] = slope[..., 1, 1] = inverse
-    slope[..., :, 2] = -image * inverse[..., None]
-    return image, slope, turned
-
-
-def _pose_slope(
-    slope: Float[np.ndarray, "t k 2 3"], turned: Float[np.ndarray, "t k 3"]
-) -> Float[np.ndarray, "t k 2 6"]:
-    """Derivative by a turn about the head's origin (camera axes), then by a shift."""
-    # d(turned) = omega x turned, so the row a becomes turned x a.
-    return np.concatenate([np.cross(turned[:, :, None], slope), slope], -1)
+    x, y = point[..., 0] * inverse, point[..., 1] * inverse
+    by_point = np.zeros((*point.shape[:2], 2, 3))
+    by_point[..., 0, 0] = by_point[..., 1, 1] = inverse
+    by_point[..., 0, 2], by_point[..., 1, 2] = -x * inverse, -y * inverse
+    # d(turned) = omega x turned, so a row a of by_point becomes turned x a.
+    by_pose = np.empty((*point.shape[:2], 2, 6))
+    by_pose[..., 3:] = by_point
+    for axis in range(3):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        by_pose[..., axis] = (
+            turned[..., i, None] * by_point[..., j] - turned[..., j, None] * by_point[..., i]
+        )
+    return by_point, by_pose
 
 
 def _robust(
@@ -170,34 +188,13 @@ def _turn(
     omega: Float[np.ndarray, "t 3"], rotation: Float[np.ndarray, "t 3 3"]
 ) -> Float[np.ndarray, "t 3 3"]:
     """exp(omega) rotation."""
-    angle = np.linalg.norm(omega, axis=-1)[:, None, None]
-    cross = np.zeros((len(omega), 3, 3))
-    cross[:, [2, 0, 1], [1, 2, 0]] = omega
-    cross[:, [1, 2, 0], [2, 0, 1]] = -omega
-    small = np.maximum(angle, 1e-12)
-    turn = (
-        np.eye(3)
-        + cross * np.sinc(angle / np.pi)
-        + cross @ cross * ((1 - np.cos(angle)) / small**2)
-    )
-    return turn @ rotation
+    return np.asarray(Rotation.from_rotvec(omega).as_matrix() @ rotation)
 
 
-def _angles(rotation: Float[np.ndarray, "t 3 3"]) -> Float[np.ndarray, "t 3"]:
-    """Steps in time: rotation vector from each frame to the next, and zero for the last."""
+def _steps(rotation: Float[np.ndarray, "t 3 3"]) -> Float[np.ndarray, "t-1 3"]:
+    """Rotation vector from each frame to the next."""
     relative = rotation[1:] @ rotation[:-1].transpose(0, 2, 1)
-    vector = np.stack(
-        [
-            relative[:, 2, 1] - relative[:, 1, 2],
-            relative[:, 0, 2] - relative[:, 2, 0],
-            relative[:, 1, 0] - relative[:, 0, 1],
-        ],
-        -1,
-    )
-    sine = np.linalg.norm(vector, axis=-1) / 2
-    cosine = (np.trace(relative, axis1=1, axis2=2) - 1) / 2
-    angle = np.arctan2(sine, cosine)
-    return vector * (np.where(sine > 1e-9, angle / np.maximum(sine, 1e-12), 1) / 2)[:, None]
+    return np.asarray(Rotation.from_matrix(relative).as_rotvec())
 
 
 def _fit_poses(
@@ -213,21 +210,25 @@ def _fit_poses(
     """Poses on a fixed shape; with `noise` (of one coordinate) also smooth in time."""
     n = len(observed)
     for _ in range(iterations):
-        image, slope, turned = _project(shape, rotation, shift)
-        residual = observed - image
+        residual = observed - _project(shape, rotation, shift)
         weight = _robust(residual, trust, floor)
         if noise is not None:
             weight = weight * (INDEPENDENT_POINTS / trust.sum() / noise**2)
-        jacobian = _pose_slope(slope, turned).reshape(n, -1, 6)
-        weighted = jacobian * np.repeat(weight, 2, axis=1)[..., None]
-        hessian = weighted.transpose(0, 2, 1) @ jacobian
-        gradient = (weighted.transpose(0, 2, 1) @ residual.reshape(n, -1, 1))[..., 0]
+        hessian, gradient = np.empty((n, 6, 6)), np.empty((n, 6))
+        for part in (slice(i, i + CHUNK) for i in range(0, n, CHUNK)):
+            _, by_pose = _slopes(shape, rotation[part], shift[part])
+            jacobian = by_pose.reshape(len(by_pose), -1, 6)
+            weighted = jacobian.transpose(0, 2, 1) * np.repeat(weight[part], 2, 1)[:, None]
+            hessian[part] = weighted @ jacobian
+            gradient[part] = (weighted @ residual[part].reshape(len(by_pose), -1, 1))[..., 0]
         if noise is None or n < 3:
             damping = 1e-9 * np.trace(hessian, axis1=1, axis2=2)[:, None, None] * np.eye(6)
             step = np.linalg.solve(hessian + damping, gradient[..., None])[..., 0]
         else:
             step = _smooth_step(hessian, gradient, rotation, shift)
         rotation, shift = _turn(step[:, :3], rotation), shift + step[:, 3:]
+        if np.abs(step).max() < SMALL_STEP:
+            break
     return rotation, shift
 
 
@@ -242,7 +243,7 @@ def _smooth_step(
     spread_shift = ACCELERATION_SHIFT * np.median(shift[:, 2])
     # Depth is seen worst and moves no faster than the rest: the same spread serves.
     precision = np.repeat([np.deg2rad(ACCELERATION_DEG), spread_shift], 3) ** -2.0
-    velocity = np.concatenate([_angles(rotation), np.diff(shift, axis=0)], -1)
+    velocity = np.concatenate([_steps(rotation), np.diff(shift, axis=0)], -1)
     acceleration = np.diff(velocity, axis=0) * precision
     gradient = gradient.copy()
     gradient[:-2] -= acceleration
@@ -276,45 +277,81 @@ def _fit_shape(
 ) -> Float[np.ndarray, "k 3"]:
     """The shape that, with a free pose a frame, explains the frames best."""
     n, k = observed.shape[:2]
-    shape = start.copy()
-    # A whisper of the first shape: holds the free gauge, and depth when the head never turns.
-    prior = 1e-2 * trust.mean() / np.median(shift[:, 2]) ** 2
+    shape = start
+    radius = np.sqrt(((start - start.mean(0)) ** 2).sum(-1).mean())
+    damping = 1e-3
     for _ in range(iterations):
-        image, slope, turned = _project(shape, rotation, shift)
-        residual = observed - image
+        residual = observed - _project(shape, rotation, shift)
         weight = _robust(residual, trust, floor)
-        by_pose = _pose_slope(slope, turned)
-        by_point = np.einsum("tkij,tjl->tkil", slope, rotation)
+        # The first shape holds the free gauge, and depth when the head never turns; the cleaner
+        # the landmarks are, the less it says.
+        noise = max(_spread(residual, trust), MIN_NOISE_PX * floor)
+        prior = trust.mean() * (noise / (SHAPE_SPREAD * radius)) ** 2
+        cost = (weight * (residual**2).sum(-1)).sum() + prior * ((shape - start) ** 2).sum()
+        slope, by_pose = _slopes(shape, rotation, shift)
+        by_point = (slope.reshape(n, -1, 3) @ rotation).reshape(n, k, 2, 3)
         weighted = by_point * weight[..., None, None]
-        point_block = np.einsum("tkia,tkib->kab", weighted, by_point)
-        point_block += prior * np.eye(3)
-        point_gradient = np.einsum("tkia,tki->ka", weighted, residual) - prior * (shape - start)
-        cross = np.einsum("tkia,tkib->tkab", weighted, by_pose).reshape(n, 3 * k, 6)
+        cross = sum(weighted[:, :, i, :, None] * by_pose[:, :, i, None] for i in range(2))
+        cross = np.asarray(cross).reshape(n, 3 * k, 6)
+        points = weighted.transpose(1, 3, 0, 2).reshape(k, 3, -1)
+        point_block = points @ by_point.transpose(1, 0, 2, 3).reshape(k, -1, 3)
+        point_gradient = (points @ residual.transpose(1, 0, 2).reshape(k, -1, 1))[..., 0]
         flat = by_pose.reshape(n, 2 * k, 6)
-        pose_weighted = flat * np.repeat(weight, 2, axis=1)[..., None]
-        pose_block = pose_weighted.transpose(0, 2, 1) @ flat
-        pose_block += 1e-9 * np.trace(pose_block, axis1=1, axis2=2)[:, None, None] * np.eye(6)
-        pose_gradient = (pose_weighted.transpose(0, 2, 1) @ residual.reshape(n, -1, 1))[..., 0]
-
-        inverse_root = np.linalg.inv(np.linalg.cholesky(pose_block))
-        half = cross @ inverse_root.transpose(0, 2, 1)
-        half_gradient = (inverse_root @ pose_gradient[..., None])[..., 0]
-        tall = half.transpose(1, 0, 2).reshape(3 * k, -1)
-        reduced = -tall @ tall.T
-        for axis in range(3):
-            rows = np.arange(k)[:, None] * 3 + axis
-            reduced[rows, np.arange(k)[:, None] * 3 + np.arange(3)] += point_block[:, axis]
-        right = point_gradient.reshape(-1) - tall @ half_gradient.reshape(-1)
-        point_step = np.linalg.solve(reduced, right)
-        pose_right = half_gradient - np.einsum("tpi,p->ti", half, point_step)
-        pose_step = np.einsum("tij,ti->tj", inverse_root, pose_right)
-
-        shape = shape + point_step.reshape(k, 3)
-        rotation = _turn(pose_step[:, :3], rotation)
-        shift = shift + pose_step[:, 3:]
-        if np.abs(point_step).max() < 1e-7 * np.abs(start).max():
+        pose_weighted = flat.transpose(0, 2, 1) * np.repeat(weight, 2, 1)[:, None]
+        pose_block = pose_weighted @ flat
+        pose_gradient = (pose_weighted @ residual.reshape(n, -1, 1))[..., 0]
+        system = _System(
+            point_block + prior * np.eye(3),
+            point_gradient - prior * (shape - start),
+            pose_block,
+            pose_gradient,
+            cross,
+        )
+        for _ in range(6):
+            point_step, pose_step = system.solve(damping)
+            new_shape = shape + point_step
+            new_rotation, new_shift = _turn(pose_step[:, :3], rotation), shift + pose_step[:, 3:]
+            left = observed - _project(new_shape, new_rotation, new_shift)
+            new_cost = (weight * (left**2).sum(-1)).sum()
+            new_cost += prior * ((new_shape - start) ** 2).sum()
+            if new_cost <= cost:
+                break
+            damping *= 10
+        else:
+            break
+        damping = max(damping / 10, 1e-12)
+        shape, rotation, shift = new_shape, new_rotation, new_shift
+        if np.abs(point_step).max() < 10 * SMALL_STEP:
             break
     return shape
+
+
+@dataclass
+class _System:
+    """Normal equations of points (3 each) and poses (6 each), coupled by `cross`."""
+
+    point_block: Float[np.ndarray, "k 3 3"]
+    point_gradient: Float[np.ndarray, "k 3"]
+    pose_block: Float[np.ndarray, "t 6 6"]
+    pose_gradient: Float[np.ndarray, "t 6"]
+    cross: Float[np.ndarray, "t 3*k 6"]
+
+    def solve(self, damping: float) -> tuple[Float[np.ndarray, "k 3"], Float[np.ndarray, "t 6"]]:
+        """Damped Gauss-Newton step; the poses are eliminated first (Schur complement)."""
+        k = len(self.point_block)
+        poses = self.pose_block * (1 + damping * np.eye(6))
+        root = np.linalg.inv(np.linalg.cholesky(poses))
+        half = self.cross @ root.transpose(0, 2, 1)
+        half_gradient = (root @ self.pose_gradient[..., None])[..., 0]
+        tall = half.transpose(1, 0, 2).reshape(3 * k, -1)
+        reduced = -(tall @ tall.T).reshape(k, 3, k, 3)
+        diagonal = np.arange(k)
+        reduced[diagonal, :, diagonal] += self.point_block * (1 + damping * np.eye(3))
+        right = self.point_gradient.reshape(-1) - tall @ half_gradient.reshape(-1)
+        point_step = np.linalg.solve(reduced.reshape(3 * k, 3 * k), right)
+        pose_right = half_gradient - (half.transpose(0, 2, 1) @ point_step)
+        pose_step = (root.transpose(0, 2, 1) @ pose_right[..., None])[..., 0]
+        return point_step.reshape(k, 3), pose_step
 
 
 def _align(
@@ -336,25 +373,13 @@ def _jitter(rotation: Float[np.ndarray, "t 3 3"]) -> float:
     """Mean absolute third difference of the angles, degrees."""
     if len(rotation) < 4:
         return 0.0
-    return float(np.rad2deg(np.abs(np.diff(_angles(rotation), n=2, axis=0)).mean()))
+    return float(np.rad2deg(np.abs(np.diff(_steps(rotation), n=2, axis=0)).mean()))
 
 
 def _rotation_range(rotation: Float[np.ndarray, "t 3 3"]) -> tuple[float, float, float]:
     """Spread (5 % to 95 %) of the turns about the camera's x, y and z axes, degrees."""
-    mean = np.linalg.svd(rotation.mean(0))
-    upright = mean.U @ mean.Vh
-    relative = rotation @ upright.T
-    turns = np.rad2deg(
-        np.stack(
-            [
-                relative[:, 2, 1] - relative[:, 1, 2],
-                relative[:, 0, 2] - relative[:, 2, 0],
-                relative[:, 1, 0] - relative[:, 0, 1],
-            ],
-            -1,
-        )
-        / 2
-    )
+    mean = Rotation.from_matrix(rotation).mean()
+    turns = np.rad2deg((Rotation.from_matrix(rotation) * mean.inv()).as_rotvec())
     low, high = np.percentile(turns, [5, 95], axis=0)
     pitch, yaw, roll = (float(x) for x in high - low)
     return pitch, yaw, roll

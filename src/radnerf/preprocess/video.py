@@ -77,7 +77,7 @@ def probe(path: Path) -> Video:
                 span = spans.setdefault(packet.stream.index, [begin, end])
                 span[:] = min(span[0], begin), max(span[1], end)
             declared = (container.duration or 0) / av.time_base
-            audio_index = container.streams.audio[0].index
+            index, audio_index = stream.index, container.streams.audio[0].index
             codec = stream.codec_context.name
         with av.open(str(path)) as container:
             frame = next(container.decode(video=0), None)
@@ -86,11 +86,11 @@ def probe(path: Path) -> Video:
             f"{path} cannot be read as a video ({_reason(error)}): "
             "convert or copy it again, for example to mp4."
         ) from error
-    if frame is None or stream.index not in spans:
+    if frame is None or index not in spans:
         raise UserError(f"{path} holds no frame that can be decoded: copy or convert it again.")
     if audio_index not in spans or spans[audio_index][1] <= spans[audio_index][0]:
         raise UserError(f"{path} has an empty audio track: give a video with the speech in it.")
-    (start, end), (audio_start, audio_end) = spans[stream.index], spans[audio_index]
+    (start, end), (audio_start, audio_end) = spans[index], spans[audio_index]
     if end - start <= 0:
         end = start + 1 / rate
     held = max(end, audio_end) - min(start, audio_start)
