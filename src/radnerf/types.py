@@ -75,6 +75,7 @@ class RenderOutput:
     alpha: Float[Tensor, " n"]
     ambient: Float[Tensor, " n"]  # accumulated |audio coordinate|
     depth: Float[Tensor, " n"]
+    weights: Float[Tensor, " m"] | None = None  # of the samples, when asked for (training)
 
 
 @dataclass

@@ -32,6 +32,7 @@ from radnerf.data.sampling import PixelSampler, RegionShares
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.geometry.rotations import head_pose_vector
+from radnerf.geometry.shell import triangulate
 from radnerf.types import Batch, Conditioning, Rays
 
 
@@ -204,6 +205,12 @@ class ClipDataModule(pl.LightningDataModule):
         pixel = torch.arange(height * width)
         frame = torch.tensor([i])
         return self.gather(frame, torch.zeros_like(pixel), pixel // width, pixel % width)
+
+    def face_points(self) -> Float[np.ndarray, "68 3"]:
+        """The 68 landmarks in the world: their mean place over the training frames."""
+        train = slice(self.clip.n_train)
+        landmarks, poses = self.frames.landmarks[train].numpy(), self.clip.poses[train]
+        return triangulate(landmarks, poses, self.clip.focal, self.clip.centre)
 
     def head_masks(
         self, n_views: int = 40, pad: int = 0

@@ -20,9 +20,7 @@ def alpha_entropy(alpha: Float[Tensor, " n"]) -> Float[Tensor, ""]:
     return torch.mean(-a * torch.log2(a) - (1 - a) * torch.log2(1 - a))
 
 
-def outside_motion(
-    ambient: Float[Tensor, " n"], face: Bool[Tensor, " n"]
-) -> Float[Tensor, ""]:
+def outside_motion(ambient: Float[Tensor, " n"], face: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
     """Mean accumulated |audio coordinate| of the rays outside the face rectangle.
 
     Face-region (dynamic) regularization: what is not face must not move with the audio.

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from radnerf.audio import AudioAugment
 from radnerf.fields.audio_net import pretrain_audio_net
 from radnerf.geometry.hull import cell_centres, visual_hull
+from radnerf.geometry.shell import face_shell
 from radnerf.losses import alpha_entropy, color_error, outside_motion, structural_error
 from radnerf.modules.stage import StageModule
+from radnerf.rendering.head import distortion
 from radnerf.types import Batch, Samples
 
 
@@ -23,6 +25,7 @@ class HeadLoss:
     entropy: float = 1e-4
     region: float = 0.1  # at the end of the stage; rises linearly from zero
     structural: float = 0.01  # on lips patches
+    distortion: float = 0.0  # of the weights along a ray; the paper has none
 
 
 class HeadModule(StageModule):
@@ -82,11 +85,12 @@ class HeadModule(StageModule):
 
     @torch.no_grad()
     def carve(self) -> None:
-        """Rule out the cells that fall outside the head's silhouettes."""
+        """Rule out the cells outside the head's silhouettes or far from its face."""
         grid, data = self.portrait.head_grid, self.data
         poses, masks = data.head_masks(pad=max(2, data.clip.size[1] // 100))
         points = cell_centres(grid.box.cpu(), grid.shape).reshape(-1, 3)  # type: ignore[arg-type]
         inside = visual_hull(points, poses, masks.cpu(), data.clip.focal, data.clip.centre)
+        inside &= torch.from_numpy(face_shell(points.numpy(), data.face_points()))
         grid.restrict(inside.view(grid.shape).to(grid.box.device))
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
@@ -114,7 +118,10 @@ class HeadModule(StageModule):
         weights = self.loss_weights
         jitter = torch.rand(len(batch.xy), generator=self.generator(1), device=batch.xy.device)
         out, samples = self.portrait.render_head(
-            batch.rays, self.portrait.head_state(batch.conditioning), jitter
+            batch.rays,
+            self.portrait.head_state(batch.conditioning),
+            jitter,
+            observe=self.grid_every > 0,
         )
         self.balance(samples, len(batch.xy))
         pixels = out.rgb + batch.behind * (1 - out.alpha[:, None])
@@ -123,6 +130,8 @@ class HeadModule(StageModule):
             "entropy": weights.entropy * alpha_entropy(out.alpha),
             "region": self.region_weight * outside_motion(out.ambient, batch.face),
         }
+        if out.weights is not None and weights.distortion:
+            terms["distortion"] = weights.distortion * distortion(out.weights, samples)
         if batch.patch is not None:
             terms["structural"] = weights.structural * patch_error(pixels, batch)
         return torch.stack(list(terms.values())).sum(), terms | {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as nnf
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -46,6 +46,9 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("value", torch.zeros(self.shape))
         self.register_buffer("candidate", torch.ones(self.shape, dtype=torch.bool))
         self.register_buffer("occupied", torch.ones(self.shape, dtype=torch.bool))
+
+    def observe(self, points: Float[Tensor, "m d"], weights: Float[Tensor, " m"]) -> None:
+        """Take note of how much rendered samples weighed; this kind of grid does not care."""
 
     def restrict(self, candidate: Bool[Tensor, "*shape"]) -> None:
         """Rule out cells for good, because no camera sees anything there."""
@@ -93,9 +96,62 @@ class OccupancyGrid(nn.Module):
 
     def occupied_at(self, points: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:
         """Whether points (in the box's units) fall into occupied cells; outside ones do not."""
+        inside = ((points >= self.box[0]) & (points < self.box[1])).all(-1)
+        return inside & self.occupied.view(-1)[self.cells_of(points)]
+
+    def cells_of(self, points: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
+        """Flat cell indices of points, those outside brought to the border."""
         size = torch.tensor(self.shape, device=points.device)
         position = (points - self.box[0]) / (self.box[1] - self.box[0])
-        cell = (position * size).floor().long()
-        inside = ((cell >= 0) & (cell < size)).all(-1)
-        cell = cell.clamp_min(0).minimum(size - 1)
-        return inside & self.occupied[cell.unbind(-1)]
+        cell = (position * size).floor().long().clamp_min(0).minimum(size - 1)
+        flat = cell[:, 0]
+        for axis in range(1, len(self.shape)):
+            flat = flat * self.shape[axis] + cell[:, axis]
+        return flat
+
+
+class VisibleGrid(OccupancyGrid):
+    """A maximum grid of what is seen instead of what is dense.
+
+    A cell's value is the largest weight (transmittance times alpha) that a rendered sample in it
+    had lately, over all frames. Dense cells that no camera ever sees, which make up most of a head,
+    drop out like empty ones, so that only the visible shell is left to march through.
+
+    Args:
+        threshold: weight above which a cell is seen.
+        decay: of a cell's value at each step that samples it.
+        unseen: value that cells start with.
+    """
+
+    def __init__(
+        self,
+        box: Sequence[Sequence[float]],
+        shape: Sequence[int],
+        threshold: float,
+        decay: float = 0.95,
+        dilation: int = 1,
+        unseen: float = 0.05,
+    ) -> None:
+        super().__init__(box, shape, threshold, decay, dilation)
+        self.value.fill_(unseen)
+
+    @torch.no_grad()
+    def observe(self, points: Float[Tensor, "m d"], weights: Float[Tensor, " m"]) -> None:
+        """Note the weights of rendered samples at points in the box's units."""
+        cells = self.cells_of(points)
+        flat = self.value.view(-1)
+        flat[cells] *= self.decay
+        flat.scatter_reduce_(0, cells, weights, "amax")
+
+    @torch.no_grad()
+    def update(
+        self,
+        query: Callable[[Float[Tensor, "n d"]], Float[Tensor, " n"]],
+        generator: torch.Generator,
+        share: float = 1.0,
+    ) -> None:
+        """Occupied are the cells seen lately, and their neighbours; the field is not asked."""
+        seen = (self.value * self.candidate > self.threshold).float()
+        pool = nnf.max_pool3d if len(self.shape) == 3 else nnf.max_pool2d
+        grown = pool(seen[None, None], 2 * self.dilation + 1, 1, self.dilation)[0, 0]
+        self.occupied = self.candidate & (grown > 0)

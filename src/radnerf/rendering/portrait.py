@@ -28,6 +28,7 @@ COMPONENTS = frozenset(
         "radnerf.fields.torso.TorsoField",
         "radnerf.rendering.head.Marching",
         "radnerf.rendering.occupancy.OccupancyGrid",
+        "radnerf.rendering.occupancy.VisibleGrid",
     }
 )
 
@@ -111,10 +112,14 @@ class Portrait(nn.Module):
         return self.torso.state(driving.pose, driving.index)
 
     def render_head(
-        self, rays: Rays, state: HeadState, jitter: Float[Tensor, " n"] | None = None
+        self,
+        rays: Rays,
+        state: HeadState,
+        jitter: Float[Tensor, " n"] | None = None,
+        observe: bool = False,
     ) -> tuple[RenderOutput, Samples]:
         """The head alone, colours premultiplied by alpha."""
-        return render_head(self.head, self.head_grid, rays, state, self.marching, jitter)
+        return render_head(self.head, self.head_grid, rays, state, self.marching, jitter, observe)
 
     def render_torso(
         self, xy: Float[Tensor, "n 2"], frame: Int[Tensor, " n"], state: TorsoState
