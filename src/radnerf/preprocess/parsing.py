@@ -56,6 +56,8 @@ NECK_REACH = 0.75  # half width of a neck
 
 BITS = 5  # of each colour channel in the histograms
 CLEAR = 4.0  # log odds are clipped here
+# Squared Mahalanobis distances from the cheeks: surely skin, surely not.
+NEAR, FAR = 4.0, 9.0
 
 
 def parse_clip(
@@ -159,7 +161,7 @@ class View:
         u = (x - origin[0]) * axes[0, 0] + (y - origin[1]) * axes[0, 1]
         v = (x - origin[0]) * axes[1, 0] + (y - origin[1]) * axes[1, 1]
         jaw = (points[JAW_MESH if len(points) == N_MESH else JAW_68] - origin) @ axes.T
-        corner = to_68(points[None])[0]
+        corner = to_68(points)
         brow = float(((corner[BROWS_68] - origin) @ axes.T)[:, 1].mean())
         return cls(
             frame=frame,
@@ -176,7 +178,7 @@ class View:
 
 def face_axes(points: Points) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, "2 2"]]:
     """Origin in pixels and the axes u, v (rows): (pixel - origin) @ axes.T is (u, v)."""
-    corner = to_68(points[None])[0].astype(np.float64)
+    corner = to_68(points).astype(np.float64)
     left, right = corner[list(OUTER_EYE_CORNERS)]
     half = np.linalg.norm(corner[15] - corner[1]) / 2
     u = (right - left) / np.linalg.norm(right - left)
@@ -209,35 +211,35 @@ def _core(
 class Colours:
     """Log odds of a colour, by its histogram bin."""
 
-    hair: Float[np.ndarray, " bins"]  # against skin and clothes
-    skin: Float[np.ndarray, " bins"]  # against clothes
+    hair_not_skin: Float[np.ndarray, " bins"]
+    hair_not_clothes: Float[np.ndarray, " bins"]
+    skin_not_clothes: Float[np.ndarray, " bins"]
 
 
 def learn_colours(views: list[View]) -> Colours:
     """Colours of skin, hair and clothes, from where only they can be, then from the labels."""
     views = [view for view in views if (view.alpha > 0.9).any()] or views
-    cheeks = np.concatenate([_log_chroma(v.frame)[_cheeks(v)] for v in views])
+    cheeks = np.concatenate([_logs(v.frame)[_cheeks(v)] for v in views])
     if len(cheeks) < 16:
         flat = np.zeros(1 << 3 * BITS, np.float32)
-        return Colours(hair=flat, skin=flat)
-    mean = np.median(cheeks, 0)
-    # Shade and make-up vary more below the chin than on the cheeks: a wide covariance.
-    inverse = np.linalg.inv(2 * np.cov(cheeks.T) + 0.04**2 * np.eye(2))
+        return Colours(flat, flat, flat)
     clothes, skin, hair = [], [], []
     for view in views:
-        off = _log_chroma(view.frame) - mean
-        distance = np.einsum("hwi,ij,hwj->hw", off, inverse, off)
-        below = (view.alpha > 0.95) & (view.core == 0) & (view.v > view.chin + 0.05)
+        # Shade below the chin changes the light, hardly the ratios of the channels.
+        shaded, distance = (_distance(_logs(view.frame), cheeks, k) for k in (2, 3))
+        solid = view.alpha > 0.95
+        below = solid & (view.core == 0) & (view.v > view.chin + 0.05)
         aside = np.abs(view.u) > 1.4
-        clothes.append(view.frame[below & (aside | (distance > 16))])
-        under = below & (np.abs(view.u) < NECK_REACH) & (distance < 6)
+        clothes.append(view.frame[below & (aside | (shaded > FAR))])
+        under = below & (np.abs(view.u) < NECK_REACH) & (shaded < NEAR)
         skin.append(view.frame[_cheeks(view) | under])
-        top = (view.alpha > 0.95) & (view.core == 1) & (view.v < view.brow - 0.95)
-        hair.append(view.frame[top])
+        top = view.v < view.brow - 0.95
+        beside = (np.abs(view.u) > 1.0) & (view.v > view.brow) & (distance > FAR)
+        hair.append(view.frame[solid & (view.core == 1) & (top | beside)])
     colours = _odds(skin, hair, clothes)
     for view in views:
         scores = Scores.of(view, colours)
-        sure = (view.alpha > 0.95) & (scores.head < 64) & (view.core == 0)
+        sure = (view.alpha > 0.95) & (scores.head < 64) & (view.v > view.chin + 0.05)
         clothes.append(view.frame[sure & (scores.neck < 50)])
         skin.append(view.frame[sure & (scores.neck > 205)])
     return _odds(skin, hair, clothes)
@@ -248,10 +250,18 @@ def _cheeks(view: View) -> Mask:
     return across & (view.v > 0.25) & (view.v < 0.65 * view.chin) & (view.alpha > 0.95)
 
 
-def _log_chroma(frame: Rgb) -> Float[np.ndarray, "h w 2"]:
-    """Two log ratios of the channels: shade cancels."""
+def _logs(frame: Rgb) -> Float[np.ndarray, "h w 3"]:
+    """Two log ratios of the channels, from which shade cancels, and the log of their product."""
     logs = np.log(frame.astype(np.float32) + 10)
-    return np.stack([logs[..., 0] - logs[..., 1], logs[..., 1] - logs[..., 2]], -1)
+    red, green, blue = logs[..., 0], logs[..., 1], logs[..., 2]
+    return np.stack([red - green, green - blue, red + green + blue], -1)
+
+
+def _distance(logs: Float[np.ndarray, "h w 3"], cheeks: Float[np.ndarray, "n 3"], k: int) -> Plane:
+    """Squared Mahalanobis distance from the cheeks in the first k of the logs."""
+    off = logs[..., :k] - np.median(cheeks[:, :k], 0)
+    inverse = np.linalg.inv(np.cov(cheeks[:, :k].T) + 0.04**2 * np.eye(k))
+    return np.asarray(np.einsum("hwi,ij,hwj->hw", off, inverse, off))
 
 
 def _bins(frame: UInt8[np.ndarray, "*s 3"]) -> Any:
@@ -261,10 +271,8 @@ def _bins(frame: UInt8[np.ndarray, "*s 3"]) -> Any:
 
 def _odds(skin: list[Any], hair: list[Any], clothes: list[Any]) -> Colours:
     p_skin, p_hair, p_clothes = (_histogram(np.concatenate(c)) for c in (skin, hair, clothes))
-    return Colours(
-        hair=np.clip(np.log(p_hair / np.maximum(p_skin, p_clothes)), -CLEAR, CLEAR),
-        skin=np.clip(np.log(p_skin / p_clothes), -CLEAR, CLEAR),
-    )
+    pairs = (p_hair / p_skin, p_hair / p_clothes, p_skin / p_clothes)
+    return Colours(*(np.clip(np.log(ratio), -CLEAR, CLEAR) for ratio in pairs))
 
 
 def _histogram(colours: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, " bins"]:
@@ -286,22 +294,25 @@ class Scores:
     def of(cls, view: View, colours: Colours) -> Scores:
         bins = _bins(view.frame)
         person = view.alpha > 0.5
-        hair = _hair(view, colours.hair[bins], person)
+        hair = _hair(view, colours.hair_not_skin[bins], colours.hair_not_clothes[bins], person)
         head = np.maximum(view.core, hair) * (np.abs(view.u) < HEAD_REACH)
         # A neck stands below the chin; its sides may reach up to the ears.
         wide = np.clip((np.abs(view.u) - NECK_REACH) / 0.2, 0, 4)
         deep = np.clip((view.v - view.chin - 0.6) / 0.3, 0, 2)
-        odds = colours.skin[bins] + 1.0 - wide - deep
+        odds = colours.skin_not_clothes[bins] + 1.0 - wide - deep
         neck = np.clip(view.guide.filter(_sigmoid(odds)), 0, 1)
         return cls(*(_byte(plane) for plane in (view.alpha, head, neck)))
 
 
-def _hair(view: View, odds: Plane, person: Mask) -> Plane:
+def _hair(view: View, not_skin: Plane, not_clothes: Plane, person: Mask) -> Plane:
     """Hair that hangs below the ears' ends, joined to the hair above."""
     left, right = _pinch(view)
-    pinch = np.where(view.u < 0, left, right)
-    odds = odds + 1.5 * np.tanh((pinch - view.v) / 0.15)
-    odds = odds - 4 * (np.abs(view.u) < 0.5) * (view.v > 0)
+    above_pinch = _sigmoid((np.where(view.u < 0, left, right) - view.v) / 0.05)
+    aside = np.clip((np.abs(view.u) - 0.5) / 0.2, 0, 1)
+    # Above the neck's narrowest place no clothes hang beside a face; below it hair must be
+    # unlike them. Beside the neck skin must be skin in earnest.
+    odds = np.minimum(not_skin + 3 * aside * above_pinch, not_clothes + 7 * above_pinch - 2)
+    odds = odds - CLEAR * (np.abs(view.u) < 0.5)
     soft = np.clip(view.guide.filter(_sigmoid(odds)), 0, 1)
     hangs = person & (soft > 0.5) & (view.core < 0.5)
     small = max(1, round(len(person) / 150))
@@ -353,7 +364,7 @@ def settled(near: list[Scores], points: Points) -> Grey:
     labels[person] = TORSO
     labels[person & neck] = NECK
     labels[person & head] = HEAD
-    corner = to_68(points[None])[0]
+    corner = to_68(points)
     face, chin = np.zeros(person.shape, np.uint8), np.zeros(person.shape, np.uint8)
     cv2.fillConvexPoly(face, cv2.convexHull(np.round(corner[17:60]).astype(np.int32)), 1)
     thick = max(3, round(0.16 * float(np.linalg.norm(corner[15] - corner[1]))))

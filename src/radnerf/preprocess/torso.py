@@ -112,7 +112,7 @@ class TorsoPainter:
         clear = _clear(labels, soft > SOLID)
         own = _unmixed(frame.astype(np.float32), soft, clear, plate.astype(np.float32))
         reference += _difference(own, reference, clear)
-        corners = to_68(points[None])[0]
+        corners = to_68(points)
         face = float(np.linalg.norm(corners[8] - corners[27]))
         cover, depth = _upward(labels, face)
         shade = 1 - (1 - DARKEST) * np.clip(depth / (NECK_UP * face), 0, 1)
