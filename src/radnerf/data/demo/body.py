@@ -83,7 +83,7 @@ def body(x: float, y: float, z: float) -> tuple[float, int]:
 @njit(fastmath=True, cache=True)
 def _shade(
     x: float, y: float, z: float, part: int, table: np.ndarray
-) -> tuple[float, float, float]:  # noqa: E501
+) -> tuple[float, float, float]:
     h = 0.05
     a = body(x + h, y - h, z - h)[0]
     b = body(x - h, y - h, z + h)[0]

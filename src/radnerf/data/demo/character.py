@@ -259,7 +259,7 @@ def lips(x: float, y: float, z: float, f: Face) -> float:
     uz, lz = 0.50 + 0.6 * ru * 0.4, 0.52 + 0.6 * rl * 0.4
     qu = math.sqrt(((y - upper - ru + 0.03) / ru) ** 2 + ((z - zc) / uz) ** 2)
     ql = math.sqrt(((y - lower + rl - 0.03) / rl) ** 2 + ((z - zc + 0.12 * f.gap) / lz) ** 2)
-    d = _smin((qu - 1.0) * min(ru, uz), (ql - 1.0) * min(rl, lz), 0.05)
+    d = _smin((qu - 1.0) * min(ru, uz), (ql - 1.0) * min(rl, lz), 0.02)
     return math.sqrt(max(d, 0.0) ** 2 + beyond * beyond) if beyond > 0.0 else d
 
 
@@ -394,12 +394,12 @@ def skin_colour(x: float, y: float, z: float, lid: float) -> tuple[float, float,
             * ends
             * _step(thick + 0.09, thick - 0.03, v - upper)
             * (1.0 if v > lower else 0.0),
-        )  # noqa: E501
+        )
         c = _mix(
             c,
             (0.10, 0.05, 0.035),
             0.55 * ends * _step(0.13, 0.02, lower - v) * (1.0 if v <= lower else 0.0),
-        )  # noqa: E501
+        )
         fold, _ = lid_edges(u * 0.92, 1.0)
         fold += 0.30
         crease = math.exp(-(((v - fold) / 0.075) ** 2)) * ends
@@ -438,5 +438,5 @@ def hair_strands(x: float, y: float, z: float) -> tuple[float, float]:
     along = (y + z) * (1.0 - blend) + (y - 0.4 * z) * blend
     fine = 0.6 * noise(5.5 * across, 0.35 * along, 0.3 * z) + 0.4 * noise(
         13.0 * across, 0.6 * along, 1.0
-    )  # noqa: E501
+    )
     return fine, noise(1.6 * across, 0.22 * along, 4.0)

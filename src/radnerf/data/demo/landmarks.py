@@ -89,7 +89,7 @@ def _mouth(f: Face) -> list[tuple[float, float]]:
     for u in (-1.0, -0.62, -0.22, 0.0, 0.22, 0.62, 1.0):
         outer.append(
             (u * a, lip_edges(u * a, f)[0] + (2 * lip_radii(u * a, f)[0] - 0.05) * (abs(u) < 1))
-        )  # noqa: E501
+        )
     for u in (0.62, 0.26, 0.0, -0.26, -0.62):
         outer.append((u * a, lip_edges(u * a, f)[1] - 2 * lip_radii(u * a, f)[1] + 0.05))
     inner = [(u * a, lip_edges(u * a, f)[0]) for u in (-0.88, -0.4, 0.0, 0.4, 0.88)]

@@ -96,4 +96,4 @@ def move(speech: Speech, seconds: float, seed: int = 0) -> Motion:
     body_shift[:, 1] += 0.0016 * np.sin(2 * np.pi * 0.27 * times)  # breath
     return Motion(
         rotation, origin, to_memory_pose(public), _blinks(rng, times), neck_shift, body_shift
-    )  # noqa: E501
+    )

@@ -10,8 +10,8 @@ from radnerf.data.demo.character import MAX_GAP, MOUTH_Y
 from radnerf.data.demo.motion import CM, WORLD_SCALE, project
 
 # The window of the mouth in the head's frame, cm: x, top, bottom, and z of the lips' plane.
-_HALF_WIDTH, _TOP, _BOTTOM, _DEPTH = 2.3, MOUTH_Y + 0.9, MOUTH_Y - 2.0, 8.9
-_COLUMNS, _ROWS = 47, 59
+_HALF_WIDTH, _TOP, _BOTTOM, _DEPTH = 1.3, MOUTH_Y + 0.9, MOUTH_Y - 2.0, 8.9
+_COLUMNS, _ROWS = 27, 59
 
 
 def mouth_opening_from_frames(
@@ -42,7 +42,7 @@ def mouth_opening_from_frames(
         ) * a
         brightest = colour.max(-1)
         saturation = 1 - colour.min(-1) / np.maximum(brightest, 1)
-        dark = np.clip((105 - brightest) / 50, 0, 1)
-        grey = np.clip((0.24 - saturation) / 0.10, 0, 1)
+        dark = np.clip((165 - brightest) / 50, 0, 1)
+        grey = np.clip((0.32 - saturation) / 0.10, 0, 1)
         scores.append(float(np.maximum(dark, grey).mean()))
     return np.array(scores) * (_TOP - _BOTTOM) / MAX_GAP

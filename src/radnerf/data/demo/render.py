@@ -43,6 +43,8 @@ RIM, RIM_LIGHT = (0.62, 0.45, -0.64), (1.10, 1.00, 0.92)
 SKY, GROUND = (0.34, 0.37, 0.44), (0.22, 0.165, 0.13)
 # Highlights are those seen from the front: they stay where they are when the head turns.
 KEY_HALF = (-0.266, 0.289, 0.920)
+# Difference between neighbours (of 1) from which a pixel gets more than one ray.
+CONTRAST = 0.045
 
 
 @njit(fastmath=True, cache=True, inline="always")
@@ -61,31 +63,29 @@ def light(
     """Diffuse light; wrap lets red, and a little green, round the terminator as in skin."""
     k, m, r = _dot(n, KEY), max(_dot(n, FILL) * 0.7 + 0.3, 0.0), max(_dot(n, RIM), 0.0)
     up = 0.5 + 0.5 * n[1]
-    out = (0.0, 0.0, 0.0)
     kr = max((k + wrap) / (1.0 + wrap), 0.0) * (shadow + (1.0 - shadow) * 0.25 * wrap * occlusion)
     kg = max((k + 0.35 * wrap) / (1.0 + 0.35 * wrap), 0.0) * shadow
     kb = max((k + 0.2 * wrap) / (1.0 + 0.2 * wrap), 0.0) * shadow
     ao = occlusion
     warm_ao = ao + (1.0 - ao) * 0.25 * wrap  # light inside the skin fills creases with red
-    out = (
+    return (
         albedo[0]
         * (
             KEY_LIGHT[0] * kr
             + warm_ao
             * (FILL_LIGHT[0] * m + RIM_LIGHT[0] * r + GROUND[0] + (SKY[0] - GROUND[0]) * up)
-        ),  # noqa: E501
+        ),
         albedo[1]
         * (
             KEY_LIGHT[1] * kg
             + ao * (FILL_LIGHT[1] * m + RIM_LIGHT[1] * r + GROUND[1] + (SKY[1] - GROUND[1]) * up)
-        ),  # noqa: E501
+        ),
         albedo[2]
         * (
             KEY_LIGHT[2] * kb
             + ao * (FILL_LIGHT[2] * m + RIM_LIGHT[2] * r + GROUND[2] + (SKY[2] - GROUND[2]) * up)
-        ),  # noqa: E501
+        ),
     )
-    return out
 
 
 @njit(fastmath=True, cache=True)
@@ -142,7 +142,7 @@ def shade(
         c = light((0.80 * tone, 0.74 * tone, 0.66 * tone), n, 0.75, 1.0, 0.2)
         return encode(c[0]), encode(c[1]), encode(c[2])
     if part == TONGUE:
-        c = light((0.42, 0.10, 0.095), n, 0.35, 0.35 + 0.5 * occlusion, 0.3)
+        c = light((0.36, 0.085, 0.08), n, 0.2, 0.35 + 0.5 * occlusion, 0.3)
         return encode(c[0]), encode(c[1]), encode(c[2])
     if part == INSIDE:
         depth = _step(4.0, 8.2, z)
@@ -150,7 +150,7 @@ def shade(
             encode(0.02 + 0.10 * depth),
             encode(0.006 + 0.02 * depth),
             encode(0.006 + 0.02 * depth),
-        )  # noqa: E501
+        )
     if part == HAIR:
         fine, lock = hair_strands(x, y, z)
         tone = 0.45 + 0.75 * fine + 0.55 * (lock - 0.4)
@@ -171,7 +171,9 @@ def shade(
         gloss += 0.16 * lip
         power += 22.0 * lip
         # The line between closed lips, and the inner rim.
-        c = _mix(c, (0.16, 0.035, 0.03), lip * _step(lip_depth(x, f) + 0.30, lip_depth(x, f), z))
+        c = _mix(
+            c, (0.085, 0.018, 0.016), lip * _step(lip_depth(x, f) + 0.40, lip_depth(x, f) + 0.05, z)
+        )
     else:
         fine, _ = hair_strands(x, y, z)
         fuzz = _step(0.45, 0.0, near + 0.35 * (fine - 0.5))
@@ -209,46 +211,69 @@ def trace(
     return t <= far and d < 0.3, t, part, blend  # grazing rays run out of steps beside a surface
 
 
+@njit(fastmath=True, cache=True)
+def _pixel(
+    column: int,
+    row: int,
+    camera: np.ndarray,
+    focal: float,
+    centre: float,
+    table: np.ndarray,
+    f: Face,
+    sub: int,
+) -> tuple[float, float, float, float]:
+    """Mean of sub x sub rays through a pixel; camera holds the rotation, then the origin."""
+    r = g = b = a = 0.0
+    ox, oy, oz = camera[0, 3], camera[1, 3], camera[2, 3]
+    for i in range(sub):
+        for j in range(sub):
+            u = (column + (j + 0.5) / sub - centre) / focal
+            v = (row + (i + 0.5) / sub - centre) / focal
+            n = 1.0 / math.sqrt(u * u + v * v + 1.0)
+            dx = (camera[0, 0] * u + camera[0, 1] * v + camera[0, 2]) * n
+            dy = (camera[1, 0] * u + camera[1, 1] * v + camera[1, 2]) * n
+            dz = (camera[2, 0] * u + camera[2, 1] * v + camera[2, 2]) * n
+            hit, t, part, near = trace(ox, oy, oz, dx, dy, dz, table, f)
+            if hit:
+                c = shade(part, near, ox + t * dx, oy + t * dy, oz + t * dz, table, f)
+                r, g, b, a = r + c[0], g + c[1], b + c[2], a + 1.0
+    k = 1.0 / (sub * sub)
+    return r * k, g * k, b * k, a * k
+
+
 @njit(parallel=True, fastmath=True, cache=True)
 def _render_head(
     out: np.ndarray,
-    rotation: np.ndarray,
-    origin: np.ndarray,
+    camera: np.ndarray,
     focal: float,
-    cx: float,
-    cy: float,
     window: tuple[int, int, int, int],
     table: np.ndarray,
     f: Face,
     sub: int,
 ) -> None:
+    """One ray a pixel, then sub x sub where a pixel differs from its neighbours."""
     top, bottom, left, right = window
-    weight = 1.0 / (sub * sub)
+    size = out.shape[0]
+    once = np.zeros_like(out)
     for row in prange(top, bottom):
         for column in range(left, right):
-            r = g = b = a = 0.0
-            for i in range(sub):
-                for j in range(sub):
-                    u = (column + (j + 0.5) / sub - cx) / focal
-                    v = (row + (i + 0.5) / sub - cy) / focal
-                    n = 1.0 / math.sqrt(u * u + v * v + 1.0)
-                    dx = (rotation[0, 0] * u + rotation[0, 1] * v + rotation[0, 2]) * n
-                    dy = (rotation[1, 0] * u + rotation[1, 1] * v + rotation[1, 2]) * n
-                    dz = (rotation[2, 0] * u + rotation[2, 1] * v + rotation[2, 2]) * n
-                    hit, t, part, near = trace(
-                        origin[0], origin[1], origin[2], dx, dy, dz, table, f
-                    )
-                    if hit:
-                        x, y, z = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
-                        c = shade(part, near, x, y, z, table, f)
-                        r += c[0]
-                        g += c[1]
-                        b += c[2]
-                        a += 1.0
-            out[row, column, 0] = r * weight
-            out[row, column, 1] = g * weight
-            out[row, column, 2] = b * weight
-            out[row, column, 3] = a * weight
+            r, g, b, a = _pixel(column, row, camera, focal, size / 2, table, f, 1)
+            once[row, column, 0], once[row, column, 1] = r, g
+            once[row, column, 2], once[row, column, 3] = b, a
+    for row in prange(top, bottom):
+        for column in range(left, right):
+            contrast = 0.0
+            for i in range(max(row - 1, 0), min(row + 2, size)):
+                for j in range(max(column - 1, 0), min(column + 2, size)):
+                    for k in range(4):
+                        contrast = max(contrast, abs(once[i, j, k] - once[row, column, k]))
+            if contrast < CONTRAST:
+                for k in range(4):
+                    out[row, column, k] = once[row, column, k]
+            else:
+                r, g, b, a = _pixel(column, row, camera, focal, size / 2, table, f, sub)
+                out[row, column, 0], out[row, column, 1] = r, g
+                out[row, column, 2], out[row, column, 3] = b, a
 
 
 def render_head(
@@ -260,21 +285,18 @@ def render_head(
     size: int,
     sub: int = 2,
 ) -> Float[np.ndarray, "h w 4"]:
-    """The head alone, RGB premultiplied by alpha, sub x sub rays a pixel.
+    """The head alone, RGB premultiplied by alpha, antialiased by sub x sub rays where it needs it.
 
     rotation: camera to head with OpenCV camera axes (x right, y down, z forward); origin: the
     camera in the head's frame, cm; focal in pixels, principal point in the middle.
     """
     corners = np.array(np.meshgrid(*zip(BOX_LOW, BOX_HIGH, strict=True))).reshape(3, -1).T
-    camera = (corners - origin) @ rotation
-    uv = camera[:, :2] / camera[:, 2:] * focal + size / 2
+    seen = (corners - origin) @ rotation
+    uv = seen[:, :2] / seen[:, 2:] * focal + size / 2
     low = np.clip(np.floor(uv.min(0)), 0, size).astype(int)
     high = np.clip(np.ceil(uv.max(0)) + 1, 0, size).astype(int)
     out = np.zeros((size, size, 4), np.float32)
     window = (int(low[1]), int(high[1]), int(low[0]), int(high[0]))
-    centre = size / 2
-    _render_head(
-        out, np.ascontiguousarray(rotation, np.float64), np.asarray(origin, np.float64),
-        float(focal), centre, centre, window, table, f, sub,
-    )  # fmt: skip
+    camera = np.concatenate([rotation, np.asarray(origin)[:, None]], 1).astype(np.float64)
+    _render_head(out, camera, float(focal), window, table, f, sub)
     return out
