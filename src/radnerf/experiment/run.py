@@ -85,7 +85,8 @@ def run(config: DictConfig) -> dict[str, Any]:
             _convert_="object",
         )
         _train(config, module, data, folder, logger)
-        seconds[name] = budget.elapsed_s
+        # The module's own: instantiate hands it a copy.
+        seconds[name] = module.budget.elapsed_s
         _save_weights(portrait, final)
         (folder.checkpoints / f"{name}.ckpt").unlink(missing_ok=True)
         folder.save()
