@@ -90,20 +90,21 @@ def parse_clip(
         picked = np.unique(np.linspace(0, n - 1, min(n, N_SAMPLES)).astype(int))
         colours = learn_colours([_small(read_frame(int(i)), points[i], mask) for i in picked])
 
-        def score(item: tuple[int, Rgb, Plane]) -> tuple[int, Scores]:
-            i, frame, soft = item
+        def look(i: int) -> tuple[int, Rgb, Plane]:
+            frame = read_frame(i)
+            return i, frame, mask(frame)
+
+        def score(near: list[tuple[int, Rgb, Plane]]) -> tuple[int, Scores]:
+            before, (i, frame, now), after = near
+            soft = (before[2] + 2 * now + after[2]) / 4
             return i, Scores.of(View.of(frame, points[i], soft), colours)
 
         def settle(near: list[tuple[int, Scores]]) -> tuple[int, Grey, Grey]:
-            i = near[len(near) // 2][0]
-            return (
-                i,
-                settled([scores for _, scores in near], points[i]),
-                near[len(near) // 2][1].alpha,
-            )
+            i, now = near[len(near) // 2]
+            return i, settled([scores for _, scores in near], points[i]), now.alpha
 
-        masked = ((i, frame, mask(frame)) for i, frame in ((i, read_frame(i)) for i in range(n)))
-        scored = _side_by_side(pool, score, masked, workers)
+        looks = _windows((look(i) for i in range(n)), 1)
+        scored = _side_by_side(pool, score, looks, workers)
         windows = _windows(scored, len(SMOOTH) // 2)
         for result in _side_by_side(pool, settle, windows, workers):
             yield result
@@ -155,7 +156,7 @@ class View:
         )
         alpha = np.clip(guide.filter(soft.astype(np.float32)), 0, 1)
         # The filter leaves a faint veil around the person and in it: drop both.
-        alpha = np.clip((alpha - 0.08) / 0.84, 0, 1)
+        alpha = _of_one_piece(np.clip((alpha - 0.08) / 0.84, 0, 1))
         origin, axes = face_axes(points)
         x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
         u = (x - origin[0]) * axes[0, 0] + (y - origin[1]) * axes[0, 1]
@@ -205,6 +206,15 @@ def _core(
     corners = np.round(pixels * (1 << shift)).astype(np.int32)
     cv2.fillPoly(drawn, [corners], 255, cv2.LINE_AA, shift)
     return drawn.astype(np.float32) / 255
+
+
+def _of_one_piece(alpha: Plane) -> Plane:
+    """Without what the person mask saw apart from the person."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.05).astype(np.uint8))
+    if len(stats) <= 2:
+        return alpha
+    main = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+    return np.where(parts == main, alpha, 0).astype(np.float32)
 
 
 @dataclass
@@ -311,22 +321,28 @@ def _hair(view: View, not_skin: Plane, not_clothes: Plane, person: Mask) -> Plan
     aside = np.clip((np.abs(view.u) - 0.5) / 0.2, 0, 1)
     # Above the neck's narrowest place no clothes hang beside a face; below it hair must be
     # unlike them. Beside the neck skin must be skin in earnest.
-    odds = np.minimum(not_skin + 3 * aside * above_pinch, not_clothes + 7 * above_pinch - 2)
+    odds = np.minimum(not_skin + 3 * aside * above_pinch, not_clothes + 8 * above_pinch - 3)
     odds = odds - CLEAR * (np.abs(view.u) < 0.5)
     soft = np.clip(view.guide.filter(_sigmoid(odds)), 0, 1)
     hangs = person & (soft > 0.5) & (view.core < 0.5)
-    small = max(1, round(len(person) / 150))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * small + 1, 2 * small + 1))
-    hangs = cv2.morphologyEx(hangs.astype(np.uint8), cv2.MORPH_OPEN, disc) > 0
+    half = 1 / float(np.hypot(view.u[0, 1] - view.u[0, 0], view.u[1, 0] - view.u[0, 0]))
+    # Below the neck's narrowest place dark strips are folds and shade, not hair.
+    hangs = _opened(hangs, 0.015 * half) & ((above_pinch > 0.5) | _opened(hangs, 0.07 * half))
     above = person & (view.core >= 0.5) & (np.abs(view.u) > 0.8) & (view.v > view.lobe - 0.5)
     joined = _touching(hangs | above, above & (odds > 0)) & hangs
     return soft * joined
 
 
+def _opened(mask: Mask, radius: float) -> Mask:
+    side = 2 * max(1, round(radius)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, disc) > 0)
+
+
 def _pinch(view: View) -> tuple[float, float]:
     """v of the narrowest place of the silhouette below the ears, left and right: the neck."""
     cell = 0.04
-    u0, v0, v1 = -HEAD_REACH, view.lobe, view.chin + 0.7
+    u0, v0, v1 = -HEAD_REACH, view.lobe, view.chin + 0.4
     columns, rows = int(2 * HEAD_REACH / cell), max(2, int((v1 - v0) / cell))
     grid = np.float32([[0, 0], [columns, 0], [0, rows]])
     uv = np.array([[u0, v0], [-u0, v0], [u0, v1]])
@@ -339,13 +355,14 @@ def _pinch(view: View) -> tuple[float, float]:
     to_uv = np.linalg.solve(ends, values.T).T
     xy = (uv - to_uv[:, 2]) @ np.linalg.inv(to_uv[:, :2]).T
     affine = cv2.getAffineTransform(xy.astype(np.float32), grid)
-    seen = cv2.warpAffine((view.alpha > 0.5).astype(np.uint8), affine, (columns, rows)) > 0
-    inside = cv2.warpAffine(np.ones((height, width), np.uint8), affine, (columns, rows)) > 0
+    size = (columns, rows)
+    seen = cv2.warpAffine((view.alpha > 0.5).astype(np.uint8), affine, size) > 0
+    # Beyond the picture's border the person may go on.
+    seen |= cv2.warpAffine(np.ones((height, width), np.uint8), affine, size) == 0
     middle = columns // 2
     found = []
-    for side, valid in ((seen[:, middle::-1], inside), (seen[:, middle:], inside)):
+    for side in (seen[:, middle::-1], seen[:, middle:]):
         run = np.where(side.all(1), side.shape[1], side.argmin(1)).astype(np.float32)
-        run[~valid[:, middle]] = np.inf
         run = cv2.GaussianBlur(run[:, None], (1, 5), 0).ravel()
         found.append(v0 + (int(run.argmin()) + 0.5) * cell)
     return found[0], found[1]
@@ -372,11 +389,14 @@ def settled(near: list[Scores], points: Points) -> Grey:
     for label, seed in ((HEAD, face), (NECK, chin)):
         mine = labels == label
         labels[mine & ~_touching(mine, seed > 0)] = TORSO
-    return _without_islands(labels)
+    return _without_islands(labels, corner[8, 1])
 
 
-def _without_islands(labels: Grey) -> Grey:
-    """Small pieces of neck and torso take the label of what surrounds them."""
+def _without_islands(labels: Grey, chin: float) -> Grey:
+    """Small pieces of neck and torso take the label of what surrounds them.
+
+    Loose ones above the row `chin` are strands of hair.
+    """
     for label in (TORSO, NECK):
         count, parts, stats, _ = cv2.connectedComponentsWithStats(
             (labels == label).astype(np.uint8), connectivity=4
@@ -395,6 +415,8 @@ def _without_islands(labels: Grey) -> Grey:
             around[BACKGROUND] = 0
             if around.any():
                 labels[box][piece] = around.argmax()
+            elif y + h < chin:
+                labels[box][piece] = HEAD
     return labels
 
 

@@ -10,8 +10,11 @@ from jaxtyping import Bool, Float, UInt8
 
 MAX_SAMPLES = 48
 MAX_BYTES = 256 << 20
-# The matte's faint foot, motion blur and video compression reach this far, in image heights.
-MARGIN = 0.02
+# In image heights. The matte's faint foot, motion blur and compression reach this far from the
+# person,
+NEAR = 0.015
+# and loose hair this far: what is nearer counts only where nothing else was seen.
+FAR = 0.06
 SURE_BACKGROUND = 13  # of 255
 
 
@@ -25,22 +28,25 @@ def background_plate(
     Frames are sampled over the clip so that memory stays below MAX_BYTES.
     """
     height, width = read_frame(0).shape[:2]
-    most = max(1, min(MAX_SAMPLES, MAX_BYTES // (3 * height * width)))
+    most = max(1, min(MAX_SAMPLES, MAX_BYTES // (6 * height * width)))
     picked = np.unique(np.linspace(0, n_frames - 1, most).astype(int))
-    reach = 2 * max(2, round(MARGIN * height)) + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-    stack = np.empty((len(picked), height, width, 3), np.uint8)
-    count = np.zeros((height, width), np.int32)
+    stacks = np.empty((2, len(picked), height, width, 3), np.uint8)
+    count = np.zeros((2, height, width), np.int32)
     for row, i in enumerate(picked):
-        person = cv2.dilate((read_alpha(int(i)) > SURE_BACKGROUND).astype(np.uint8), disc) > 0
-        stack[row] = read_frame(int(i))
-        # Hidden values sort behind all others and so cannot be the median of the seen ones.
-        stack[row][person] = 255
-        count += ~person
-    stack.sort(axis=0)
+        frame = read_frame(int(i))
+        sure = (read_alpha(int(i)) <= SURE_BACKGROUND).astype(np.uint8)
+        away = cv2.distanceTransform(sure, cv2.DIST_L2, 3)
+        for k, margin in enumerate((NEAR, FAR)):
+            hidden = away <= max(2.0, margin * height)
+            stacks[k, row] = frame
+            # Hidden values sort behind all others and so cannot be the median of the seen ones.
+            stacks[k, row][hidden] = 255
+            count[k] += ~hidden
+    stacks.sort(axis=1)
     middle = np.maximum(count - 1, 0) // 2
-    median = np.take_along_axis(stack, middle[None, ..., None], axis=0)[0]
-    return fill_smoothly(median, count > 0)
+    near, far = np.take_along_axis(stacks, middle[:, None, ..., None], axis=1)[:, 0]
+    median = np.where((count[1] > 0)[..., None], far, near)
+    return fill_smoothly(median, count[0] > 0)
 
 
 def fill_smoothly(

@@ -26,7 +26,7 @@ MAX_SAMPLES = 40
 FLOW_SIDE = 256  # the torso's motion is measured at this size, pixels
 SOLID = 0.95  # alpha of a pixel that shows nothing of the background
 # In image heights.
-BLUR = 0.008  # reach of the head's colours beyond its edge
+BLUR = 0.01  # reach of the head's colours beyond its edge
 # In face heights, from the eyes to the chin.
 NECK_UP = 0.7  # how far the neck is continued under the head,
 TORSO_UP = 0.2  # and the torso beside it (collar, shoulders under long hair)
@@ -61,16 +61,25 @@ class TorsoPainter:
             corners = np.zeros((0, 1, 2), np.float32)
         painter = cls(first, np.zeros((height, width), bool), grey, corners)
         total = np.zeros((height, width, 3), np.float32)
-        weight = np.zeros((height, width), np.float32)
+        weight, neck = np.zeros((2, height, width), np.float32)
         for i in np.unique(np.linspace(0, n_frames - 1, min(n_frames, MAX_SAMPLES)).astype(int)):
             frame, labels = read_frame(int(i)), read_labels(int(i))
             clear = _clear(labels, read_alpha(int(i)) > 255 * SOLID).astype(np.float32)
             back = -painter.shift(frame)
             total += _moved(frame * clear[..., None], back)
             weight += _moved(clear, back)
+            neck += _moved(clear * (labels == NECK), back)
         painter.seen = weight > 0.9
         mean = np.clip(total / np.maximum(weight, 1e-3)[..., None] + 0.5, 0, 255).astype(np.uint8)
-        painter.reference = fill_smoothly(mean, painter.seen)
+        filled = fill_smoothly(mean, painter.seen).astype(np.float32)
+        is_neck = painter.seen & (neck > 0.5 * weight)
+        if is_neck.any():
+            # Above a neck is more neck, without the clothes beside it.
+            skin = fill_smoothly(mean, is_neck).astype(np.float32)
+            column = is_neck.any(0).astype(np.float32)[None]
+            share = cv2.GaussianBlur(column, (0, 0), max(1.0, 2 * BLUR * height))[..., None]
+            filled = np.where(painter.seen[..., None], filled, share * skin + (1 - share) * filled)
+        painter.reference = np.clip(filled + 0.5, 0, 255).astype(np.uint8)
         return painter
 
     def shift(self, frame: Rgb) -> Float[np.ndarray, " 2"]:
@@ -187,7 +196,7 @@ def _upward(labels: Grey, face: float) -> tuple[Plane, Plane]:
 
     Columns are followed upward from the visible neck or torso through the head.
     """
-    height, width = labels.shape
+    height = len(labels)
     head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
     rows = np.arange(height, dtype=np.float32)[:, None]
 
@@ -205,8 +214,11 @@ def _upward(labels: Grey, face: float) -> tuple[Plane, Plane]:
     sigma = max(1.0, 0.04 * face)
     wide = cv2.GaussianBlur(neck[None], (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)[0]
     limit = face * (TORSO_UP + (NECK_UP - TORSO_UP) * wide)
-    cover = reachable * np.clip(2 - 2 * depth / limit, 0, 1)
-    return cover.astype(np.float32), depth
+    cover = (reachable * np.clip(2 - 2 * depth / limit, 0, 1)).astype(np.float32)
+    # Soft sides, but none where the head's edge is: nothing may shine through there.
+    inner = cv2.GaussianBlur(np.minimum(cover, 1), (0, 0), sigma)
+    fade = np.clip(depth / (4 * sigma), 0, 1)
+    return cover * ((1 - fade) + fade * np.clip(2 * inner - 0.9, 0, 1)), depth
 
 
 def _moved(
