@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 from jaxtyping import Float
-from numba import njit, prange
+from numba import prange
 
 from radnerf.data.demo.character import (
     _capsule,
@@ -19,6 +19,7 @@ from radnerf.data.demo.character import (
     noise,
     rest_distances,
 )
+from radnerf.data.demo.compiled import compiled, parallel
 from radnerf.data.demo.motion import CAMERA, FOCAL
 from radnerf.data.demo.render import KEY, encode, light
 
@@ -26,7 +27,7 @@ NECK_SKIN, SHIRT, JACKET, LAPEL = range(4)
 MARGIN = 0.15  # of the image that the layer reaches past each border, room to move
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def _flesh(x: float, y: float, z: float) -> float:
     s = abs(x)
     d = _capsule(x, y, z, 0.0, -3.0, -2.6, 4.2, 0.0, -17.0, -3.6, 4.6)
@@ -35,13 +36,13 @@ def _flesh(x: float, y: float, z: float) -> float:
     return _smin(d, _ellipsoid(x, y + 29.5, z + 4.0, 17.0, 12.0, 9.0), 3.0)
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def _vee(y: float) -> float:
     """Half width of the jacket's opening."""
     return 0.3 + 4.6 * min(max((y + 29.0) / 13.5, 0.0), 1.0)
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def body(x: float, y: float, z: float) -> tuple[float, int]:
     """Distance to neck, shirt and jacket, and which of them."""
     s = abs(x)
@@ -80,7 +81,7 @@ def body(x: float, y: float, z: float) -> tuple[float, int]:
     return d, part
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def _shade(
     x: float, y: float, z: float, part: int, table: np.ndarray
 ) -> tuple[float, float, float]:
@@ -99,7 +100,9 @@ def _shade(
     occlusion, reach = 1.0, 0.3
     for _ in range(5):
         px, py, pz = x + nx * reach, y + ny * reach, z + nz * reach
-        near = min(body(px, py, pz)[0], rest_distances(table, px, py, pz)[0])
+        head = rest_distances(table, px, py, pz)[0]
+        # Under the head's own skin the neck goes on as dark as it is at the chin, no darker.
+        near = min(body(px, py, pz)[0], max(head, 0.6 * reach))
         occlusion -= max(reach - near, 0.0) / reach * 0.26
         reach *= 1.9
     occlusion = max(occlusion, 0.12)
@@ -133,7 +136,7 @@ def _shade(
     return encode(lit[0]), encode(lit[1]), encode(lit[2])
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@parallel
 def _render_body(
     out: np.ndarray, origin: np.ndarray, focal: float, cx: float, cy: float, table: np.ndarray
 ) -> None:

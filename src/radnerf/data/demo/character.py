@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from numba import njit, prange
+from numba import prange
+
+from radnerf.data.demo.compiled import compiled, parallel
 
 # Eyes
 EYE_X, EYE_Y, EYE_Z = 3.1, 0.0, 6.85
@@ -57,32 +59,32 @@ def face(opening: float, width: float, lid: float) -> Face:
 # --- distances ------------------------------------------------------------------------------------
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@compiled
 def _smin(a: float, b: float, k: float) -> float:
     h = max(k - abs(a - b), 0.0) / k
     return min(a, b) - h * h * k * 0.25
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@compiled
 def _smax(a: float, b: float, k: float) -> float:
     h = max(k - abs(a - b), 0.0) / k
     return max(a, b) + h * h * k * 0.25
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@compiled
 def _step(low: float, high: float, x: float) -> float:
     t = min(max((x - low) / (high - low), 0.0), 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def _ellipsoid(x: float, y: float, z: float, rx: float, ry: float, rz: float) -> float:
     a = math.sqrt((x / rx) ** 2 + (y / ry) ** 2 + (z / rz) ** 2)
     b = math.sqrt((x / rx**2) ** 2 + (y / ry**2) ** 2 + (z / rz**2) ** 2)
     return a * (a - 1.0) / (b + 1e-9)
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def _capsule(
     x: float, y: float, z: float,
     ax: float, ay: float, az: float, ra: float,
@@ -96,14 +98,14 @@ def _capsule(
     return math.sqrt(ex * ex + ey * ey + ez * ez) - ra - t * (rb - ra)
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def _hash(i: int, j: int, k: int) -> float:
     h = (i * 374761393 + j * 668265263 + k * 1274126177) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 1103515245) & 0xFFFFFFFF
     return ((h ^ (h >> 16)) & 0xFFFF) / 65535.0
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def noise(x: float, y: float, z: float) -> float:
     """Value noise in 0..1, one random number an integer lattice point."""
     i, j, k = math.floor(x), math.floor(y), math.floor(z)
@@ -117,7 +119,7 @@ def noise(x: float, y: float, z: float) -> float:
     return (a * (1 - v) + b * v) * (1 - w) + (c * (1 - v) + d * v) * w
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def skin_at_rest(x: float, y: float, z: float) -> float:
     """Distance to the skin of the head with the mouth shut, without lips, eyes and lid slits."""
     s = abs(x)
@@ -147,7 +149,7 @@ def skin_at_rest(x: float, y: float, z: float) -> float:
     return _smin(d, ear, 0.5)
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def hair_at_rest(x: float, y: float, z: float) -> float:
     """Distance to the hair: a cap with a hairline, and a sweep from the parting on the left."""
     s = abs(x)
@@ -170,7 +172,7 @@ def hair_at_rest(x: float, y: float, z: float) -> float:
     return d - 0.30 * (clump - 0.75)
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@parallel
 def _bake(table: np.ndarray, low: np.ndarray, cell: float) -> None:
     for i in prange(table.shape[0]):
         for j in range(table.shape[1]):
@@ -189,7 +191,7 @@ def bake() -> Float[np.ndarray, "x y z 2"]:
     return table
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def rest_distances(table: np.ndarray, x: float, y: float, z: float) -> tuple[float, float]:
     """Trilinear look-up of (skin, hair)."""
     u = min(max((x - BOX_LOW[0]) / CELL, 0.0), table.shape[0] - 1.001)
@@ -211,7 +213,7 @@ def rest_distances(table: np.ndarray, x: float, y: float, z: float) -> tuple[flo
 # --- the moving face ------------------------------------------------------------------------------
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def jaw_drop(x: float, y: float, z: float, f: Face) -> float:
     """How far the jaw has carried the skin that is now at a point downward."""
     if f.gap <= 0.0 or y > MOUTH_Y + 2.5 or z < -1.0:
@@ -224,7 +226,7 @@ def jaw_drop(x: float, y: float, z: float, f: Face) -> float:
     return (1.0 - UPPER_SHARE) * f.gap * w * min((z + 1.0) / 9.0, 1.0)
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@compiled
 def lip_edges(x: float, f: Face) -> tuple[float, float]:
     """Heights of the upper and the lower edge of the mouth's opening at x."""
     s = min(abs(x) / f.half_width, 1.0)
@@ -233,7 +235,7 @@ def lip_edges(x: float, f: Face) -> tuple[float, float]:
     return smile + UPPER_SHARE * g, smile - (1.0 - UPPER_SHARE) * g
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@compiled
 def lip_radii(x: float, f: Face) -> tuple[float, float]:
     """Half heights of the upper (with Cupid's bow) and the lower lip at x."""
     s = min(abs(x) / f.half_width, 1.0)
@@ -243,13 +245,13 @@ def lip_radii(x: float, f: Face) -> tuple[float, float]:
     return slim * (UPPER_LIP * r * bow + 0.07), slim * (LOWER_LIP * r + 0.07)
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@compiled
 def lip_depth(x: float, f: Face) -> float:
     """z of the middle of the lips at x."""
     return 8.85 + f.protrusion * (1.0 - 0.1 * x * x) - 0.15 * x * x
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def lips(x: float, y: float, z: float, f: Face) -> float:
     """Distance to the lips (approximate away from them)."""
     upper, lower = lip_edges(x, f)
@@ -263,7 +265,7 @@ def lips(x: float, y: float, z: float, f: Face) -> float:
     return math.sqrt(max(d, 0.0) ** 2 + beyond * beyond) if beyond > 0.0 else d
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def lid_edges(u: float, lid: float) -> tuple[float, float]:
     """Heights (from the eye's centre) of the upper and lower lid at u, outward from the centre."""
     s = min(abs(u) / EYE_HALF_WIDTH, 1.0)
@@ -273,7 +275,7 @@ def lid_edges(u: float, lid: float) -> tuple[float, float]:
     return lower + lid * (tilt + LID_TOP * arch - lower), lower
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def scene(x: float, y: float, z: float, table: np.ndarray, f: Face) -> tuple[float, int, float]:
     """Distance to the head, the part it belongs to, and the distance to the hair or lips.
 
@@ -325,7 +327,7 @@ def scene(x: float, y: float, z: float, table: np.ndarray, f: Face) -> tuple[flo
     return d, part, near
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def normal_at(
     x: float, y: float, z: float, table: np.ndarray, f: Face, h: float
 ) -> tuple[float, float, float]:
@@ -342,19 +344,19 @@ def normal_at(
 # --- colours --------------------------------------------------------------------------------------
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@compiled
 def _mix(
     a: tuple[float, float, float], b: tuple[float, float, float], t: float
 ) -> tuple[float, float, float]:
     return a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def _blob(x: float, y: float, cx: float, cy: float, rx: float, ry: float) -> float:
     return math.exp(-(((x - cx) / rx) ** 2) - ((y - cy) / ry) ** 2)
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def skin_colour(x: float, y: float, z: float, lid: float) -> tuple[float, float, float]:
     """Linear albedo of the skin at rest, with brows, lashes and tints."""
     s = abs(x)
@@ -409,7 +411,7 @@ def skin_colour(x: float, y: float, z: float, lid: float) -> tuple[float, float,
     return c
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def eye_colour(u: float, v: float, upper: float) -> tuple[float, float, float]:
     """Linear colour of the eyeball; u, v in the image's directions from the eye's centre."""
     r = math.sqrt(u * u + v * v)
@@ -427,7 +429,7 @@ def eye_colour(u: float, v: float, upper: float) -> tuple[float, float, float]:
     return c[0] * shadow, c[1] * shadow, c[2] * shadow
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def hair_strands(x: float, y: float, z: float) -> tuple[float, float]:
     """Two noises (fine strands, locks) stretched along the way the hair is combed."""
     side = _step(-2.2, -3.4, x)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float
-from numba import njit
 
 from radnerf.data.demo.character import (
     EYE_HALF_WIDTH,
@@ -20,6 +19,7 @@ from radnerf.data.demo.character import (
     rest_distances,
     scene,
 )
+from radnerf.data.demo.compiled import compiled
 
 # Left half of the jaw's contour (the image's left), from the ear to the chin, near the surface.
 _JAW = [
@@ -36,7 +36,7 @@ RIGID: Bool[np.ndarray, " 68"] = np.isin(
 )
 
 
-@njit(cache=True)
+@compiled
 def _front(x: float, y: float, table: np.ndarray, f: Face) -> float:
     """z of the first surface seen from the front."""
     z = 13.0
@@ -48,7 +48,7 @@ def _front(x: float, y: float, table: np.ndarray, f: Face) -> float:
     return z
 
 
-@njit(cache=True)
+@compiled
 def _nearest_skin(p: np.ndarray, table: np.ndarray) -> np.ndarray:
     """The point moved onto the skin at rest, along the distance's gradient."""
     q = p.copy()

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from numba import njit, prange
+from numba import prange
 
 from radnerf.data.demo.character import (
     BOX_HIGH,
@@ -35,6 +35,7 @@ from radnerf.data.demo.character import (
     scene,
     skin_colour,
 )
+from radnerf.data.demo.compiled import compiled, parallel
 
 # Directions to the lights in the head's frame, and what they send (linear RGB).
 KEY, KEY_LIGHT = (-0.489, 0.532, 0.691), (1.72, 1.55, 1.36)
@@ -47,12 +48,12 @@ KEY_HALF = (-0.266, 0.289, 0.920)
 CONTRAST = 0.045
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@compiled
 def _dot(n: tuple[float, float, float], m: tuple[float, float, float]) -> float:
     return n[0] * m[0] + n[1] * m[1] + n[2] * m[2]
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def light(
     albedo: tuple[float, float, float],
     n: tuple[float, float, float],
@@ -88,7 +89,7 @@ def light(
     )
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def encode(c: float) -> float:
     """Linear light to display, with a soft shoulder."""
     c = max(c, 0.0) * 0.92
@@ -96,7 +97,7 @@ def encode(c: float) -> float:
     return min(c ** (1.0 / 2.2), 1.0)
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def shade(
     part: int, near: float, x: float, y: float, z: float, table: np.ndarray, f: Face
 ) -> tuple[float, float, float]:
@@ -185,7 +186,7 @@ def shade(
     return encode(lit[0] + spark), encode(lit[1] + spark), encode(lit[2] + spark)
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def trace(
     ox: float, oy: float, oz: float, dx: float, dy: float, dz: float, table: np.ndarray, f: Face
 ) -> tuple[bool, float, int, float]:
@@ -211,7 +212,7 @@ def trace(
     return t <= far and d < 0.3, t, part, blend  # grazing rays run out of steps beside a surface
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def _pixel(
     column: int,
     row: int,
@@ -241,7 +242,7 @@ def _pixel(
     return r * k, g * k, b * k, a * k
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@parallel
 def _render_head(
     out: np.ndarray,
     camera: np.ndarray,
@@ -283,7 +284,7 @@ def render_head(
     origin: Float[np.ndarray, 3],
     focal: float,
     size: int,
-    sub: int = 2,
+    sub: int = 3,
 ) -> Float[np.ndarray, "h w 4"]:
     """The head alone, RGB premultiplied by alpha, antialiased by sub x sub rays where it needs it.
 

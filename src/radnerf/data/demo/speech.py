@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from numba import njit
 from scipy.ndimage import gaussian_filter1d
 
 from radnerf.data.clip import SAMPLE_RATE
+from radnerf.data.demo.compiled import compiled
 
 RATE = 100  # control frames a second
 
@@ -103,7 +103,7 @@ def _script(seconds: float, rng: np.random.Generator) -> list[tuple[str, float, 
     return script
 
 
-@njit(fastmath=True, cache=True)
+@compiled
 def _resonators(
     voice: np.ndarray,
     hiss: np.ndarray,
@@ -205,6 +205,6 @@ def synthesize(seconds: float, seed: int = 0) -> Speech:
         float(SAMPLE_RATE),
     )
     wave += 2e-4 * np.abs(wave).max() * rng.standard_normal(m)  # a quiet room
-    wave *= 0.7 / np.abs(wave).max()
+    wave *= 0.7 / max(np.abs(wave).max(), 1e-9)
     ids = np.array([NAMES.index(name) for name, _, _ in script])[index]
     return Speech(wave.astype(np.float32), ids, opening, width, stress)
