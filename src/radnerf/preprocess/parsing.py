@@ -204,7 +204,7 @@ def _core(
     shift = 4
     drawn = np.zeros((height, width), np.uint8)
     corners = np.round(pixels * (1 << shift)).astype(np.int32)
-    cv2.fillPoly(drawn, [corners], 255, cv2.LINE_AA, shift)
+    cv2.fillPoly(drawn, [corners], (255,), cv2.LINE_AA, shift)
     return drawn.astype(np.float32) / 255
 
 
@@ -344,7 +344,7 @@ def _pinch(view: View) -> tuple[float, float]:
     cell = 0.04
     u0, v0, v1 = -HEAD_REACH, view.lobe, view.chin + 0.4
     columns, rows = int(2 * HEAD_REACH / cell), max(2, int((v1 - v0) / cell))
-    grid = np.float32([[0, 0], [columns, 0], [0, rows]])
+    grid = np.array([[0, 0], [columns, 0], [0, rows]], np.float32)
     uv = np.array([[u0, v0], [-u0, v0], [u0, v1]])
     height, width = view.u.shape
     # u and v are linear in the pixels: invert that from three corners.
@@ -363,14 +363,14 @@ def _pinch(view: View) -> tuple[float, float]:
     found = []
     for side in (seen[:, middle::-1], seen[:, middle:]):
         run = np.where(side.all(1), side.shape[1], side.argmin(1)).astype(np.float32)
-        run = cv2.GaussianBlur(run[:, None], (1, 5), 0).ravel()
-        found.append(v0 + (int(run.argmin()) + 0.5) * cell)
+        smooth = cv2.GaussianBlur(run[:, None], (1, 5), 0)
+        found.append(v0 + (int(smooth.argmin()) + 0.5) * cell)
     return found[0], found[1]
 
 
 def settled(near: list[Scores], points: Points) -> Grey:
     """Labels of the middle frame, from the scores of the frames around it."""
-    weights = np.float32(SMOOTH) / sum(SMOOTH)
+    weights = np.array(SMOOTH, np.float32) / sum(SMOOTH)
     now = near[len(near) // 2]
     head, neck = (
         sum(w * getattr(s, name) for w, s in zip(weights, near, strict=True)) > 127
@@ -383,13 +383,13 @@ def settled(near: list[Scores], points: Points) -> Grey:
     labels[person & head] = HEAD
     corner = to_68(points)
     face, chin = np.zeros(person.shape, np.uint8), np.zeros(person.shape, np.uint8)
-    cv2.fillConvexPoly(face, cv2.convexHull(np.round(corner[17:60]).astype(np.int32)), 1)
+    cv2.fillConvexPoly(face, cv2.convexHull(np.round(corner[17:60]).astype(np.int32)), (1,))
     thick = max(3, round(0.16 * float(np.linalg.norm(corner[15] - corner[1]))))
-    cv2.polylines(chin, [np.round(corner[5:12]).astype(np.int32)], False, 1, thick)
+    cv2.polylines(chin, [np.round(corner[5:12]).astype(np.int32)], False, (1,), thick)
     for label, seed in ((HEAD, face), (NECK, chin)):
         mine = labels == label
         labels[mine & ~_touching(mine, seed > 0)] = TORSO
-    return _without_islands(labels, corner[8, 1])
+    return _without_islands(labels, float(corner[8, 1]))
 
 
 def _without_islands(labels: Grey, chin: float) -> Grey:

@@ -30,6 +30,7 @@ BLUR = 0.01  # reach of the head's colours beyond its edge
 # In face heights, from the eyes to the chin.
 NECK_UP = 0.7  # how far the neck is continued under the head,
 TORSO_UP = 0.2  # and the torso beside it (collar, shoulders under long hair)
+FULL_UP = 0.15  # both cover in full up to here
 DARKEST = 0.75  # share of light left where the continued neck ends
 
 
@@ -88,7 +89,7 @@ class TorsoPainter:
             return np.zeros(2)
         now = _small_grey(frame)
         moved, found, _ = cv2.calcOpticalFlowPyrLK(
-            self.grey, now, self.corners, None, winSize=(15, 15), maxLevel=3
+            self.grey, now, self.corners, self.corners.copy(), winSize=(15, 15), maxLevel=3
         )
         good = found.ravel() > 0
         if good.sum() < 4:
@@ -215,9 +216,9 @@ def _upward(labels: Grey, face: float) -> tuple[Plane, Plane]:
     wide = cv2.GaussianBlur(neck[None], (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)[0]
     limit = face * (TORSO_UP + (NECK_UP - TORSO_UP) * wide)
     cover = (reachable * np.clip(2 - 2 * depth / limit, 0, 1)).astype(np.float32)
-    # Soft sides, but none where the head's edge is: nothing may shine through there.
+    # Soft sides, but not next to the head's edge: nothing may shine through there.
     inner = cv2.GaussianBlur(np.minimum(cover, 1), (0, 0), sigma)
-    fade = np.clip(depth / (4 * sigma), 0, 1)
+    fade = np.clip((depth - FULL_UP * face) / (4 * sigma), 0, 1)
     return cover * ((1 - fade) + fade * np.clip(2 * inner - 0.9, 0, 1)), depth
 
 

@@ -1,0 +1,87 @@
+"""The plate shows what was seen behind the person, and nothing of the person."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from radnerf.preprocess import plate
+from radnerf.preprocess.plate import background_plate, fill_smoothly
+
+HEIGHT, WIDTH = 60, 90
+
+
+def scene() -> np.ndarray:
+    """A background with a gradient and texture."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    texture = np.random.default_rng(0).integers(0, 40, (HEIGHT, WIDTH))
+    return np.stack([x * 2, y * 3, 60 + texture], -1).astype(np.uint8)
+
+
+def walker(i: int, person: int = 255) -> tuple[np.ndarray, np.ndarray]:
+    """Frame and matte of a person who is 20 px wide and walks 3 px a frame."""
+    frame, alpha = scene(), np.zeros((HEIGHT, WIDTH), np.uint8)
+    columns = slice(5 + 3 * i, 25 + 3 * i)
+    frame[10:, columns] = person
+    alpha[10:, columns] = 255
+    return frame, alpha
+
+
+@pytest.mark.parametrize("person", [0, 255])
+def test_background_seen_beside_the_person_is_recovered(person: int) -> None:
+    found = background_plate(lambda i: walker(i, person)[0], lambda i: walker(i)[1], 20)
+    np.testing.assert_array_equal(found, scene())
+
+
+def test_memory_limit_takes_fewer_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plate, "MAX_BYTES", 6 * HEIGHT * WIDTH * 4)
+    read = []
+
+    def read_frame(i: int) -> np.ndarray:
+        read.append(i)
+        return walker(i)[0]
+
+    background_plate(read_frame, lambda i: walker(i)[1], 20)
+    assert len(set(read)) == 4
+
+
+def test_halo_of_the_person_is_left_out() -> None:
+    """Light around the person, outside the matte, as blur and compression leave it."""
+
+    def read_frame(i: int) -> np.ndarray:
+        frame, alpha = walker(i, 0)
+        halo = np.roll(alpha, 1, 1) | np.roll(alpha, -1, 1)
+        frame[(halo > 0) & (alpha == 0)] = 255
+        return frame
+
+    found = background_plate(read_frame, lambda i: walker(i)[1], 20)
+    np.testing.assert_array_equal(found, scene())
+
+
+def test_never_seen_pixels_are_filled_from_around() -> None:
+    frame, alpha = scene(), np.zeros((HEIGHT, WIDTH), np.uint8)
+    frame[20:, 30:60] = (255, 0, 255)
+    alpha[20:, 30:60] = 255
+    found = background_plate(lambda i: frame, lambda i: alpha, 3).astype(int)
+    hole = found[25:, 35:55]
+    # Between the values at the hole's sides, and without steps: nothing of the person's colour.
+    assert hole[..., 0].min() > 35 and hole[..., 0].max() < 140
+    assert hole[..., 1].max() < 190 and (np.abs(hole[..., 2] - 80) < 25).all()
+    assert np.abs(np.diff(hole, axis=1)).max() <= 12
+    assert np.abs(np.diff(hole, axis=0)).max() <= 12
+
+
+def test_fill_keeps_known_pixels_and_a_constant() -> None:
+    rng = np.random.default_rng(2)
+    known = rng.random((37, 51)) > 0.6
+    image = np.full((37, 51, 3), 93, np.uint8)
+    image[~known] = rng.integers(0, 255, ((~known).sum(), 3))
+    filled = fill_smoothly(image, known)
+    assert np.abs(filled.astype(int) - 93).max() <= 1
+    np.testing.assert_array_equal(filled[known], image[known])
+
+
+def test_fill_of_nothing_known_and_all_known() -> None:
+    image = scene()
+    for known in (np.zeros((HEIGHT, WIDTH), bool), np.ones((HEIGHT, WIDTH), bool)):
+        np.testing.assert_array_equal(fill_smoothly(image, known), image)
