@@ -140,7 +140,8 @@ class View:
 
     frame: Rgb
     alpha: Plane
-    core: Plane  # share of a pixel above the jaw line, or beside the face above the ears' ends
+    face: Plane  # share of a pixel above the jaw line, or beside the face above the ears' ends
+    core: Plane  # the same with the jaw's flesh
     u: Plane
     v: Plane
     brow: float  # v of the brows,
@@ -167,7 +168,8 @@ class View:
         return cls(
             frame=frame,
             alpha=alpha,
-            core=_core(jaw, origin, axes, height, width),
+            face=_above_jaw(jaw, 0.0, origin, axes, frame.shape[:2]),
+            core=_above_jaw(jaw, JAW_FLESH, origin, axes, frame.shape[:2]),
             u=u,
             v=v,
             brow=brow,
@@ -186,23 +188,23 @@ def face_axes(points: Points) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray
     return (left + right) / 2, np.stack([u, [-u[1], u[0]]]) / half
 
 
-def _core(
+def _above_jaw(
     jaw: Float[np.ndarray, "j 2"],
+    flesh: float,
     origin: Float[np.ndarray, " 2"],
     axes: Float[np.ndarray, "2 2"],
-    height: int,
-    width: int,
+    size: tuple[int, int],
 ) -> Plane:
-    """Everything above the jaw line and, beside it, above the ears' ends."""
+    """Everything above the jaw line, `flesh` outside it at its sides, or above the ears' ends."""
     middle = np.array([jaw[:, 0].mean(), 0.5 * jaw[:, 1].max()])
     out = jaw - middle
     beside = np.clip(np.abs(out[:, :1]) / np.abs(out[[0, -1], 0]).mean(), 0, 1) ** 2
-    jaw = jaw + JAW_FLESH * beside * out / np.linalg.norm(out, axis=1, keepdims=True)
+    jaw = jaw + flesh * beside * out / np.linalg.norm(out, axis=1, keepdims=True)
     far = np.array([[HEAD_REACH, jaw[-1, 1]], [HEAD_REACH, -8], [-HEAD_REACH, -8]])
     outline = np.concatenate([jaw, far, [[-HEAD_REACH, jaw[0, 1]]]])
     pixels = outline @ np.linalg.inv(axes).T + origin
     shift = 4
-    drawn = np.zeros((height, width), np.uint8)
+    drawn = np.zeros(size, np.uint8)
     corners = np.round(pixels * (1 << shift)).astype(np.int32)
     cv2.fillPoly(drawn, [corners], (255,), cv2.LINE_AA, shift)
     return drawn.astype(np.float32) / 255
@@ -210,11 +212,12 @@ def _core(
 
 def _of_one_piece(alpha: Plane) -> Plane:
     """Without what the person mask saw apart from the person."""
-    _, parts, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.05).astype(np.uint8))
+    _, parts, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.5).astype(np.uint8))
     if len(stats) <= 2:
         return alpha
     main = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
-    return np.where(parts == main, alpha, 0).astype(np.float32)
+    apart = cv2.dilate(((parts > 0) & (parts != main)).astype(np.uint8), np.ones((7, 7), np.uint8))
+    return np.where((parts == main) | (apart == 0), alpha, 0).astype(np.float32)
 
 
 @dataclass
@@ -304,20 +307,29 @@ class Scores:
     def of(cls, view: View, colours: Colours) -> Scores:
         bins = _bins(view.frame)
         person = view.alpha > 0.5
-        hair = _hair(view, colours.hair_not_skin[bins], colours.hair_not_clothes[bins], person)
-        head = np.maximum(view.core, hair) * (np.abs(view.u) < HEAD_REACH)
+        skin = colours.skin_not_clothes[bins]
+        left, right = _pinch(view)
+        over_pinch = np.where(view.u < 0, left, right) - view.v
+        hair = _hair(
+            view, over_pinch, colours.hair_not_skin[bins], colours.hair_not_clothes[bins], person
+        )
+        # Where the neck begins, a collar's tips may touch the jaw's flesh.
+        flesh = np.maximum(_sigmoid((over_pinch - 0.1) / 0.05), _sigmoid(2 * skin + 2))
+        core = view.face + (view.core - view.face) * flesh
+        head = np.maximum(core, hair) * (np.abs(view.u) < HEAD_REACH)
         # A neck stands below the chin; its sides may reach up to the ears.
         wide = np.clip((np.abs(view.u) - NECK_REACH) / 0.2, 0, 4)
         deep = np.clip((view.v - view.chin - 0.6) / 0.3, 0, 2)
-        odds = colours.skin_not_clothes[bins] + 1.0 - wide - deep
+        odds = skin + 1.0 - wide - deep
         neck = np.clip(view.guide.filter(_sigmoid(odds)), 0, 1)
         return cls(*(_byte(plane) for plane in (view.alpha, head, neck)))
 
 
-def _hair(view: View, not_skin: Plane, not_clothes: Plane, person: Mask) -> Plane:
+def _hair(
+    view: View, over_pinch: Plane, not_skin: Plane, not_clothes: Plane, person: Mask
+) -> Plane:
     """Hair that hangs below the ears' ends, joined to the hair above."""
-    left, right = _pinch(view)
-    above_pinch = _sigmoid((np.where(view.u < 0, left, right) - view.v) / 0.05)
+    above_pinch = _sigmoid(over_pinch / 0.05)
     aside = np.clip((np.abs(view.u) - 0.5) / 0.2, 0, 1)
     # Above the neck's narrowest place no clothes hang beside a face; below it hair must be
     # unlike them. Beside the neck skin must be skin in earnest.
@@ -329,7 +341,8 @@ def _hair(view: View, not_skin: Plane, not_clothes: Plane, person: Mask) -> Plan
     # Below the neck's narrowest place dark strips are folds and shade, not hair.
     hangs = _opened(hangs, 0.015 * half) & ((above_pinch > 0.5) | _opened(hangs, 0.07 * half))
     above = person & (view.core >= 0.5) & (np.abs(view.u) > 0.8) & (view.v > view.lobe - 0.5)
-    joined = _touching(hangs | above, above & (odds > 0)) & hangs
+    roots = above & (not_skin > 1)
+    joined = _touching(hangs | roots, roots) & hangs
     return soft * joined
 
 
@@ -399,7 +412,7 @@ def _without_islands(labels: Grey, chin: float) -> Grey:
     """
     for label in (TORSO, NECK):
         count, parts, stats, _ = cv2.connectedComponentsWithStats(
-            (labels == label).astype(np.uint8), connectivity=4
+            (labels == label).astype(np.uint8), connectivity=8
         )
         if count <= 2:
             continue
