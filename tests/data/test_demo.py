@@ -97,10 +97,10 @@ def test_landmarks_lie_on_the_surface(table: np.ndarray, opening: float) -> None
     assert np.abs(distance).max() < 0.25  # cm; a pixel is 0.23 at 160 px
 
 
-def test_landmarks_have_the_order_of_the_convention(clip: Clip) -> None:
-    points = clip.landmarks(0)
-    x, y = points.T
-    assert np.all(np.diff(x[1:16]) > 0) and y[:17].argmax() in (7, 8, 9)  # contour, chin lowest
+def test_landmarks_have_the_order_of_the_convention(truth: dict[str, np.ndarray]) -> None:
+    up, _, x = truth["landmarks_3d"][0].T  # as seen from the front, not by the turned camera
+    y = -up
+    assert np.all(np.diff(x[:17]) > 0) and y[:17].argmax() == 8  # contour, chin lowest
     assert np.all(np.diff(x[17:27]) > 0)  # brows, left to right
     assert np.all(np.diff(y[27:31]) > 0)  # down the nose
     for a in (36, 42):

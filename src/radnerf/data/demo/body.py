@@ -69,9 +69,9 @@ def body(x: float, y: float, z: float) -> tuple[float, int]:
     # Jacket: thicker cloth, open in a vee, with lapels and a collar at the back
     opening = _vee(y) - s if z > -3.0 else level + 14.9
     jacket = _smax(flesh - 0.95, opening * 0.9, 0.25)
-    jacket = _smax(_smax(jacket, 6.3 - q, 0.4), level + 14.2, 0.4)
+    jacket = _smax(_smax(jacket, 6.3 - q, 0.4), level + 12.6, 0.4)
     lapel = max(_smax(flesh - 1.35, opening * 0.9, 0.2), s - _vee(y) - 3.0 - 0.12 * (y + 24.0))
-    lapel = _smax(max(lapel, 5.9 - q), level + 13.6, 0.3)
+    lapel = _smax(max(lapel, 5.9 - q), level + 12.9, 0.3)
     step = (y + 19.6) + 0.35 * (s - 5.0)  # the notch where collar and lapel meet
     lapel = max(lapel, 0.16 - abs(step) if s > _vee(y) + 1.5 else -1.0)
     if jacket < d:

@@ -436,7 +436,7 @@ def hair_strands(x: float, y: float, z: float) -> tuple[float, float]:
     top = 0.85 * x + (0.9 * side - 0.45) * (y - 8.0) + 0.22 * z  # swept back from the parting
     temple = 0.85 * z + 0.35 * y  # falling on the sides
     blend = _step(5.2, 6.8, abs(x))
-    across = top + (temple - top) * blend + 0.6 * noise(0.45 * x, 0.45 * y, 0.45 * z)
+    across = top + (temple - top) * blend + 0.3 * noise(0.4 * x, 0.4 * y, 0.4 * z)
     along = (y + z) * (1.0 - blend) + (y - 0.4 * z) * blend
     fine = 0.6 * noise(5.5 * across, 0.35 * along, 0.3 * z) + 0.4 * noise(
         13.0 * across, 0.6 * along, 1.0

@@ -45,7 +45,7 @@ SKY, GROUND = (0.34, 0.37, 0.44), (0.22, 0.165, 0.13)
 # Highlights are those seen from the front: they stay where they are when the head turns.
 KEY_HALF = (-0.266, 0.289, 0.920)
 # Difference between neighbours (of 1) from which a pixel gets more than one ray.
-CONTRAST = 0.045
+CONTRAST = 0.07
 
 
 @compiled
@@ -154,7 +154,7 @@ def shade(
         )
     if part == HAIR:
         fine, lock = hair_strands(x, y, z)
-        tone = 0.45 + 0.75 * fine + 0.55 * (lock - 0.4)
+        tone = 0.52 + 0.60 * fine + 0.55 * (lock - 0.4)
         base = _mix((0.085, 0.036, 0.017), (0.235, 0.105, 0.042), min(max(tone - 0.3, 0.0), 1.0))
         bend = 0.55 * (fine - 0.5) + 0.35 * (lock - 0.5)
         m = (n[0], n[1] + bend, n[2] + 0.5 * bend)
