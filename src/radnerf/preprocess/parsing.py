@@ -168,8 +168,8 @@ class View:
         return cls(
             frame=frame,
             alpha=alpha,
-            face=_above_jaw(jaw, 0.0, origin, axes, frame.shape[:2]),
-            core=_above_jaw(jaw, JAW_FLESH, origin, axes, frame.shape[:2]),
+            face=_above_jaw(jaw, 0.0, origin, axes, (height, width)),
+            core=_above_jaw(jaw, JAW_FLESH, origin, axes, (height, width)),
             u=u,
             v=v,
             brow=brow,
