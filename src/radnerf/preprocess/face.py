@@ -15,8 +15,10 @@ FOREHEAD, CHIN, SUBNASALE = 10, 152, 2
 OUTER_EYES_MESH = (33, 263)
 EAR_MESH = (127, 356)  # where the cheek meets the ear
 EYELIDS_MESH = np.array(
-    [7, 163, 144, 145, 153, 154, 155, 173, 157, 158, 159, 160, 161, 246]
-    + [249, 390, 373, 374, 380, 381, 382, 398, 384, 385, 386, 387, 388, 466]
+    (
+        *(7, 163, 144, 145, 153, 154, 155, 173, 157, 158, 159, 160, 161, 246),
+        *(249, 390, 373, 374, 380, 381, 382, 398, 384, 385, 386, 387, 388, 466),
+    )
 )
 BROWS_MESH = np.array(
     [70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276]
@@ -24,6 +26,8 @@ BROWS_MESH = np.array(
 IRISES_MESH = np.arange(468, 478)
 
 MOVING, HALF_MOVING = 0.05, 0.3
+# How far mean_shape may be off, in its own size: the mesh has seen many faces, the 68 have not.
+SPREAD_MESH, SPREAD_68 = 0.02, 0.7
 
 
 def to_68(landmarks: Float[np.ndarray, "*t k c"]) -> Float[np.ndarray, "*t 68 2"]:

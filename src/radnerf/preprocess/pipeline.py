@@ -179,7 +179,12 @@ def _stages(
         points = np.load(desk.root / "landmarks.npy")
         first = face.mean_shape(points)
         c2w, shape, report = solve_poses(
-            points[..., :2], size, focal * size[1], first, face.trust(first)
+            points[..., :2],
+            size,
+            focal * size[1],
+            first,
+            face.trust(first),
+            face.SPREAD_68 if len(first) == 68 else face.SPREAD_MESH,
         )
         c2w, shape = face.to_unit(c2w, shape)
         with (desk.out / "poses.npz").open("wb") as file:

@@ -25,11 +25,10 @@ SMALL_STEP = 1e-6  # radians and world units
 # Landmark errors of one frame are correlated: however many points, they count as this many.
 INDEPENDENT_POINTS = 40.0
 # Spread of a head's acceleration a frame: degrees, and parts of its distance.
-ACCELERATION_DEG = 0.12
+ACCELERATION_DEG = 0.15
 ACCELERATION_SHIFT = 3e-4
-MIN_NOISE_PX = 0.02
-# Spread of faces around the first shape, in its own size (root mean square radius).
-SHAPE_SPREAD = 0.25
+# Residuals below this share of the face's size count as exact.
+EXACT = 0.004
 
 
 @dataclass
@@ -53,6 +52,7 @@ def solve_poses(
     focal: float,
     initial_shape: Float[np.ndarray, "k 3"],
     weights: Float[np.ndarray, " k"] | None = None,
+    spread: float = 0.7,
     shape_iterations: int = 15,
     pose_iterations: int = 8,
 ) -> tuple[Float[np.ndarray, "t 4 4"], Float[np.ndarray, "k 3"], PoseReport]:
@@ -65,6 +65,7 @@ def solve_poses(
         initial_shape: rough face in the world's frame and unit; the answer keeps its frame and
             scale (they cannot be seen in the images), so a frontal face there is frontal here.
         weights: trust in each landmark, 1 for rigid points, less for lips and jaw.
+        spread: how far the first shape may be off, in its own root mean square radius.
 
     Returns:
         Poses in memory convention, the shape, and a report.
@@ -73,22 +74,29 @@ def solve_poses(
     observed = (landmarks.astype(np.float64) - (width / 2, height / 2)) / focal
     trust = np.ones(len(initial_shape)) if weights is None else weights.astype(np.float64)
     start = initial_shape.astype(np.float64)
-    pixel = 1 / focal
 
     rotation, shift = _scaled_orthography(observed, start, trust)
-    rotation, shift = _fit_poses(observed, start, trust, rotation, shift, None, pixel, 4)
+    small = EXACT * _radius(start) / float(np.median(shift[:, 2]))
+    rotation, shift = _fit_poses(observed, start, trust, rotation, shift, None, small, 4)
     chosen = np.unique(
         np.linspace(0, len(observed) - 1, min(len(observed), MAX_SHAPE_FRAMES)).round().astype(int)
     )
     shape = _fit_shape(
-        observed[chosen], start, trust, rotation[chosen], shift[chosen], pixel, shape_iterations
+        observed[chosen],
+        start,
+        trust,
+        rotation[chosen],
+        shift[chosen],
+        small,
+        spread * _radius(start),
+        shape_iterations,
     )
     shape = _align(shape, start, trust)
     rotation, shift = _fit_poses(
-        observed, shape, trust, rotation, shift, None, pixel, pose_iterations
+        observed, shape, trust, rotation, shift, None, small, pose_iterations
     )
     residual = _project(shape, rotation, shift) - observed
-    noise = max(_spread(residual, trust) / pixel, MIN_NOISE_PX) * pixel
+    noise = max(_spread(residual, trust), 0.05 * small)
     rough = _jitter(rotation)
     rotation, shift = _fit_poses(
         observed, shape, trust, rotation, shift, noise, noise, pose_iterations
@@ -153,6 +161,11 @@ def _robust(
     """Geman-McClure weights; the scale follows the spread of the residuals."""
     scale = 4 * max(_spread(residual, trust), floor)
     return trust / (1 + (residual**2).sum(-1) / scale**2) ** 2
+
+
+def _radius(shape: Float[np.ndarray, "k 3"]) -> float:
+    """Root mean square distance from the middle."""
+    return float(np.sqrt(((shape - shape.mean(0)) ** 2).sum(-1).mean()))
 
 
 def _spread(residual: Float[np.ndarray, "t k 2"], trust: Float[np.ndarray, " k"]) -> float:
@@ -273,20 +286,20 @@ def _fit_shape(
     rotation: Float[np.ndarray, "t 3 3"],
     shift: Float[np.ndarray, "t 3"],
     floor: float,
+    spread: float,
     iterations: int,
 ) -> Float[np.ndarray, "k 3"]:
     """The shape that, with a free pose a frame, explains the frames best."""
     n, k = observed.shape[:2]
     shape = start
-    radius = np.sqrt(((start - start.mean(0)) ** 2).sum(-1).mean())
     damping = 1e-3
     for _ in range(iterations):
         residual = observed - _project(shape, rotation, shift)
         weight = _robust(residual, trust, floor)
         # The first shape holds the free gauge, and depth when the head never turns; the cleaner
         # the landmarks are, the less it says.
-        noise = max(_spread(residual, trust), MIN_NOISE_PX * floor)
-        prior = trust.mean() * (noise / (SHAPE_SPREAD * radius)) ** 2
+        noise = max(_spread(residual, trust), 0.01 * floor)
+        prior = trust.mean() * (noise / spread) ** 2
         cost = (weight * (residual**2).sum(-1)).sum() + prior * ((shape - start) ** 2).sum()
         slope, by_pose = _slopes(shape, rotation, shift)
         by_point = (slope.reshape(n, -1, 3) @ rotation).reshape(n, k, 2, 3)

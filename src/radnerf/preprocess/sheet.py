@@ -26,6 +26,7 @@ from radnerf.data.clip import (
 from radnerf.geometry.face68 import mouth_opening
 
 Colour = tuple[int, int, int]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 COLUMNS, WIDTH, MARGIN, GAP = 7, 1680, 32, 10
 FINE = 2  # drawn this much larger, then scaled down: smooth lines and letters
@@ -37,7 +38,7 @@ BLUE, ORANGE, GREEN, RED = (45, 108, 223), (230, 126, 34), (39, 160, 105), (214,
 FRONTAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 
 
-def contact_sheet(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
+def contact_sheet(clip: Clip) -> Picture:
     """Thumbnails over time with what was found in them, the layers, and plots over time."""
     chosen = np.linspace(0, len(clip) - 1, min(COLUMNS, len(clip))).round().astype(int)
     tile = (WIDTH - 2 * MARGIN - (COLUMNS - 1) * GAP) // COLUMNS
@@ -48,9 +49,7 @@ def contact_sheet(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
         _tiles([_marked(clip, int(i), points[i], tile) for i in chosen], _times(chosen)),
         _caption("Parsing: head blue, neck green, torso red"),
         _tiles([_parsed(clip, int(i), tile) for i in chosen], _times(chosen)),
-        _caption(
-            "Layers: background plate; torso with the neck continued under the head; together"
-        ),
+        _caption("Layers: background plate; torso with the neck continued under the head; both"),
         _tiles(*_layers(clip, chosen, tile)),
         _plots(clip, points),
     ]
@@ -63,19 +62,20 @@ def contact_sheet(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
     )
 
 
-def _canvas(height: int, colour: Colour = PAPER, width: int = WIDTH) -> UInt8[np.ndarray, "h w 3"]:
+def _canvas(height: int, colour: Colour = PAPER, width: int = WIDTH) -> Picture:
     return np.full((FINE * height, FINE * width, 3), colour, np.uint8)
 
 
-def _fit_width(row: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h v 3"]:
-    missing = FINE * WIDTH - row.shape[1] - FINE * MARGIN
-    return np.pad(
-        row, ((0, 0), (FINE * MARGIN, max(0, missing)), (0, 0)), constant_values=PAPER[0]
-    )[:, : FINE * WIDTH]
+def _fit_width(row: Picture) -> Picture:
+    """Between the margins of the sheet."""
+    page = np.full((row.shape[0], FINE * WIDTH, 3), PAPER, np.uint8)
+    inner = row[:, : FINE * (WIDTH - 2 * MARGIN)]
+    page[:, FINE * MARGIN : FINE * MARGIN + inner.shape[1]] = inner
+    return page
 
 
 def _text(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Picture,
     text: str,
     at: tuple[float, float],
     size: float = 12,
@@ -93,7 +93,7 @@ def _text(
     cv2.putText(image, text, origin, font, scale, colour, weight, cv2.LINE_AA)
 
 
-def _title(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
+def _title(clip: Clip) -> Picture:
     image = _canvas(66)
     height, width = clip.size
     tracking = clip.meta.get("tracking", {})
@@ -113,7 +113,7 @@ def _title(clip: Clip) -> UInt8[np.ndarray, "h w 3"]:
     return image
 
 
-def _caption(text: str) -> UInt8[np.ndarray, "h w 3"]:
+def _caption(text: str) -> Picture:
     image = _canvas(36)
     _text(image, text, (0, 25), 13, bold=True)
     return image
@@ -123,9 +123,7 @@ def _times(frames: Sequence[int] | np.ndarray) -> list[str]:
     return [f"{i / FPS:.1f} s" for i in frames]
 
 
-def _tiles(
-    images: list[UInt8[np.ndarray, "h w 3"]], labels: list[str]
-) -> UInt8[np.ndarray, "h w 3"]:
+def _tiles(images: list[Picture], labels: list[str]) -> Picture:
     """A row of thumbnails with a line of text below each."""
     height, width = (side // FINE for side in images[0].shape[:2])
     row = _canvas(height + 22, width=COLUMNS * (width + GAP) - GAP)
@@ -136,7 +134,7 @@ def _tiles(
     return row
 
 
-def _thumb(image: UInt8[np.ndarray, "h w 3"], tile: int) -> tuple[np.ndarray, float]:
+def _thumb(image: Picture, tile: int) -> tuple[np.ndarray, float]:
     """Enlarged to a tile's width, and by how much."""
     scale = FINE * tile / image.shape[1]
     smaller = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -144,9 +142,7 @@ def _thumb(image: UInt8[np.ndarray, "h w 3"], tile: int) -> tuple[np.ndarray, fl
     return np.asarray(cv2.resize(image, size, interpolation=smaller)), scale
 
 
-def _marked(
-    clip: Clip, i: int, landmarks: Float[np.ndarray, "68 2"], tile: int
-) -> UInt8[np.ndarray, "h w 3"]:
+def _marked(clip: Clip, i: int, landmarks: Float[np.ndarray, "68 2"], tile: int) -> Picture:
     image, scale = _thumb(clip.image(i), tile)
 
     def pixel(point: np.ndarray) -> tuple[int, int]:
@@ -171,7 +167,7 @@ def _marked(
     return image
 
 
-def _parsed(clip: Clip, i: int, tile: int) -> UInt8[np.ndarray, "h w 3"]:
+def _parsed(clip: Clip, i: int, tile: int) -> Picture:
     image = clip.image(i)
     labels = clip.parsing(i)
     tint = image.astype(np.float32)
@@ -181,9 +177,7 @@ def _parsed(clip: Clip, i: int, tile: int) -> UInt8[np.ndarray, "h w 3"]:
     return _thumb(tint.astype(np.uint8), tile)[0]
 
 
-def _layers(
-    clip: Clip, chosen: np.ndarray, tile: int
-) -> tuple[list[UInt8[np.ndarray, "h w 3"]], list[str]]:
+def _layers(clip: Clip, chosen: np.ndarray, tile: int) -> tuple[list[Picture], list[str]]:
     plate = clip.background()
     height, width = plate.shape[:2]
     rows, columns = np.mgrid[:height, :width]
@@ -208,7 +202,7 @@ class _Curve:
     colour: Colour
 
 
-def _plots(clip: Clip, points: Float[np.ndarray, "t 68 2"]) -> UInt8[np.ndarray, "h w 3"]:
+def _plots(clip: Clip, points: Float[np.ndarray, "t 68 2"]) -> Picture:
     head = clip.poses[:, :3, :3].transpose(0, 2, 1) @ FRONTAL.T
     pitch, yaw, roll = np.rad2deg(Rotation.from_matrix(head).as_rotvec()).T
     place = -np.einsum("tji,tj->ti", clip.poses[:, :3, :3], clip.poses[:, :3, 3])
@@ -242,7 +236,7 @@ def _plots(clip: Clip, points: Float[np.ndarray, "t 68 2"]) -> UInt8[np.ndarray,
     return np.concatenate([space, space, rows[0], space, space, rows[1]])
 
 
-def _plot(title: str, curves: list[_Curve], zero: bool = False) -> UInt8[np.ndarray, "h w 3"]:
+def _plot(title: str, curves: list[_Curve], zero: bool = False) -> Picture:
     """Curves over the clip's seconds, with a grid and a legend."""
     width = (WIDTH - 2 * MARGIN - 2 * GAP) // 2
     image = _canvas(PLOT_HEIGHT, PANEL, width)
@@ -253,10 +247,10 @@ def _plot(title: str, curves: list[_Curve], zero: bool = False) -> UInt8[np.ndar
     low, high = low - (0 if zero else pad), high + pad
     seconds = max(len(curves[0].values) - 1, 1) / FPS
 
-    def across(t: Float[np.ndarray, " t"] | float) -> Float[np.ndarray, " t"]:
+    def across(t: Float[np.ndarray, "*t"] | float) -> Float[np.ndarray, "*t"]:
         return np.asarray(left + (right - left) * np.asarray(t) / seconds)
 
-    def up(v: Float[np.ndarray, " t"] | float) -> Float[np.ndarray, " t"]:
+    def up(v: Float[np.ndarray, "*t"] | float) -> Float[np.ndarray, "*t"]:
         return np.asarray(bottom - (bottom - top) * (np.asarray(v) - low) / (high - low))
 
     _text(image, title, (12, 20), 12, bold=True)
@@ -279,7 +273,7 @@ def _plot(title: str, curves: list[_Curve], zero: bool = False) -> UInt8[np.ndar
 
 
 def _line(
-    image: UInt8[np.ndarray, "h w 3"],
+    image: Picture,
     points: Sequence[tuple[float, float]] | Float[np.ndarray, "n 2"],
     colour: Colour,
     weight: float,

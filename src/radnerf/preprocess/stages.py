@@ -1,4 +1,4 @@
-"""Stages with stamps: each publishes its files at once, and is skipped while nothing it read changed.
+"""Stages with stamps: each publishes its files at once and is skipped while its inputs stay.
 
 A stage works in a folder of its own below `<clip>/.stages/`; its files move to their places when
 it is done, and a stamp, written last, records the hash of all that went in. A run that is killed
@@ -17,10 +17,18 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from radnerf.errors import UserError
 
@@ -79,7 +87,7 @@ def run_stages(stages: Sequence[Stage], root: Path, n_frames: int) -> dict[str, 
             estimate = max(1.0, stage.seconds_a_frame * n_frames)
             task = progress.add_task(f"{stage.name:<10}", total=n_frames, eta=f"~{estimate:.0f} s")
             began = time.monotonic()
-            _run(stage, root, lambda n, task=task: progress.update(task, completed=n, eta=""))
+            _run(stage, root, partial(_advance, progress, task))
             seconds[stage.name] = round(time.monotonic() - began, 3)
             progress.update(task, completed=n_frames, eta="")
             _write_stamp(
@@ -87,6 +95,10 @@ def run_stages(stages: Sequence[Stage], root: Path, n_frames: int) -> dict[str, 
             )
             log.info("%s: %.1f s", stage.name, seconds[stage.name])
     return seconds
+
+
+def _advance(progress: Progress, task: TaskID, done: int) -> None:
+    progress.update(task, completed=done, eta="")
 
 
 def _run(stage: Stage, root: Path, report: Callable[[int], None]) -> None:

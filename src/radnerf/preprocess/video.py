@@ -69,6 +69,7 @@ def probe(path: Path) -> Video:
             stream = container.streams.video[0]
             rate = float(stream.average_rate or stream.guessed_rate or FPS)
             spans: dict[int, list[float]] = {}
+            shown: list[float] = []
             for packet in container.demux(stream, container.streams.audio[0]):
                 if packet.pts is None or packet.time_base is None:
                     continue
@@ -76,6 +77,8 @@ def probe(path: Path) -> Video:
                 end = begin + float((packet.duration or 0) * packet.time_base)
                 span = spans.setdefault(packet.stream.index, [begin, end])
                 span[:] = min(span[0], begin), max(span[1], end)
+                if packet.stream.index == stream.index:
+                    shown.append(begin)
             declared = (container.duration or 0) / av.time_base
             index, audio_index = stream.index, container.streams.audio[0].index
             codec = stream.codec_context.name
@@ -91,8 +94,9 @@ def probe(path: Path) -> Video:
     if audio_index not in spans or spans[audio_index][1] <= spans[audio_index][0]:
         raise UserError(f"{path} has an empty audio track: give a video with the speech in it.")
     (start, end), (audio_start, audio_end) = spans[index], spans[audio_index]
-    if end - start <= 0:
-        end = start + 1 / rate
+    # Some writers leave the last frame without a duration.
+    gap = (max(shown) - start) / (len(shown) - 1) if len(shown) > 1 else 1 / rate
+    end = max(end, max(shown) + gap)
     held = max(end, audio_end) - min(start, audio_start)
     if held < declared - CUT_OFF_SECONDS and held < 0.95 * declared:
         raise UserError(
@@ -142,9 +146,8 @@ def read_frames(
     last_time = 0.0
 
     def emit(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-        image = np.ascontiguousarray(
-            np.rot90(frame.to_ndarray(format="rgb24"), video.rotation // 90)
-        )
+        upright = np.rot90(frame.to_ndarray(format="rgb24"), video.rotation // 90)
+        image: UInt8[np.ndarray, "h w 3"] = np.ascontiguousarray(upright, np.uint8)
         if size is not None and image.shape[:2] != size:
             smaller = image.shape[0] >= size[0]
             filter_ = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
@@ -156,9 +159,9 @@ def read_frames(
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
-                if frame.pts is None:
+                if frame.time is None:
                     continue
-                time = float(frame.pts * stream.time_base) - video.start
+                time = frame.time - video.start
                 # `last` serves every output time that is nearer to it than to this frame.
                 while last is not None and shown / FPS <= (last_time + time) / 2:
                     if shown == video.n_frames:
@@ -198,7 +201,7 @@ def read_audio(path: Path, start: float = 0.0) -> Float[np.ndarray, " s"]:
             resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
             for frame in container.decode(stream):
                 if first is None:
-                    first = float((frame.pts or 0) * (frame.time_base or 0))
+                    first = frame.time or 0.0
                 pieces += [out.to_ndarray()[0] for out in resampler.resample(frame)]
             pieces += [out.to_ndarray()[0] for out in resampler.resample(None)]
     except (av.FFmpegError, ValueError) as error:
@@ -209,7 +212,7 @@ def read_audio(path: Path, start: float = 0.0) -> Float[np.ndarray, " s"]:
     sound = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     if not len(sound):
         raise UserError(f"{path} has an empty audio track: give a file with speech in it.")
-    skip = round((start - (first or 0.0)) * SAMPLE_RATE)
+    skip = round((start - first) * SAMPLE_RATE) if first is not None else 0
     return sound[skip:] if skip >= 0 else np.pad(sound, (-skip, 0))
 
 
