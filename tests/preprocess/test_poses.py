@@ -49,6 +49,29 @@ def test_recovers_relative_poses(shape: np.ndarray, noise: float, limit: float) 
     assert report.rmse_px == pytest.approx(noise * np.sqrt(2), abs=0.15)
 
 
+@pytest.mark.parametrize(("noise", "limit"), [(0.0, 0.1), (1.0, 0.5)])
+def test_recovers_the_demo_s_true_poses(noise: float, limit: float) -> None:
+    """The demo's character speaks and blinks while it moves."""
+    from radnerf.data.demo.character import face
+    from radnerf.data.demo.landmarks import landmarks as demo_landmarks
+    from radnerf.data.demo.motion import project
+    from radnerf.data.demo.writer import Scene
+
+    scene = Scene(10.0, 64, seed=0)
+    motion = scene.motion
+    xy = np.zeros((len(scene), 68, 2))
+    for i in range(len(scene)):
+        shown = face(float(scene.opening[i]), float(scene.width[i]), float(motion.lid[i]))
+        points = demo_landmarks(scene.rest, scene.table, shown)
+        xy[i] = project(points, motion.rotation[i], motion.origin[i], SIZE[0])
+    xy += noise * np.random.default_rng(5).normal(size=xy.shape)
+    first = mean_shape(xy.astype(np.float32))
+    poses, _, _ = solve_poses(xy, SIZE, FOCAL, first, trust(first))
+    off = degrees_off(turned(poses), turned(motion.poses))
+    assert np.percentile(off, 95) < limit
+    assert off.max() < 1.5 * limit
+
+
 def test_projects_onto_the_landmarks_and_keeps_the_frame_of_the_first_shape() -> None:
     landmarks, true = flat_and_deep(face_mesh(), 0.0)
     first = mean_shape(landmarks)

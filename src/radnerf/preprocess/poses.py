@@ -334,7 +334,7 @@ def _fit_shape(
             break
         damping = max(damping / 10, 1e-12)
         shape, rotation, shift = new_shape, new_rotation, new_shift
-        if np.abs(point_step).max() < 10 * SMALL_STEP:
+        if np.abs(point_step).max() < 10 * SMALL_STEP or new_cost > 0.999 * cost:
             break
     return shape
 
