@@ -153,7 +153,7 @@ def write_pictures(
     pick = np.linspace(0, len(truth) - 1, 5).round().astype(int)
     comparison_strip(
         video.with_suffix(".png"),
-        [truth[pick], full[pick], heads[pick]],
+        [list(frames[pick]) for frames in (truth, full, heads)],
         ["truth", "rendering", "head over true torso"],
     )
 

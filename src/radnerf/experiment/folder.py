@@ -56,6 +56,10 @@ class RunFolder:
         self.state["finished"] = True
         self.save()
 
+    def release(self) -> None:
+        """Let another process (or this one) have the folder."""
+        self._lock.close()
+
     @staticmethod
     def _unfinished(root: Path, fingerprint: str) -> tuple[Path, IO[str]] | None:
         for note in sorted(root.glob("*/run.json"), reverse=True):
