@@ -110,6 +110,7 @@ def face_mesh() -> np.ndarray:
     mesh = np.stack([up, 0.32 - 2.5 * right**2 - 0.8 * up**2, right], 1)
     mesh[list(MESH_TO_68)] = face_68()
     mesh[10] = (0.28, 0.2, 0.0)
+    mesh[[127, 356]] = face_68()[[0, 16]]
     mesh[468:473] = face_68()[36:42].mean(0)
     mesh[473:478] = face_68()[42:48].mean(0)
     # The outline between the 68's jaw points.

@@ -42,7 +42,7 @@ def head_box(
     depth = (shape[list(ears), 1].mean() - BEHIND_EARS, shape[:, 1].max() + BEFORE_NOSE)
     search = torch.tensor([[-SEARCH, depth[0], -SEARCH], [SEARCH, depth[1], SEARCH]]).float()
     cells = cell_centres(search, CELLS).reshape(-1, 3)
-    inside = cells[visual_hull(cells, cameras, masks, focal, centre, missable=0.2)]
+    inside = cells[visual_hull(cells, cameras, masks, focal, centre, missable=0.4)]
     face = torch.from_numpy(shape).float()
     held = torch.cat([inside, face])
     low, high = held.amin(0), held.amax(0)
