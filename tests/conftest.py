@@ -75,9 +75,7 @@ def _landmarks() -> np.ndarray:
     points[31:36] = np.stack([np.linspace(14.8, 17.2, 5), np.full(5, 9.2)], 1)
     ring = np.linspace(np.pi, -np.pi, 6, endpoint=False)
     for first, x in ((36, 13.8), (42, 18.2)):
-        points[first : first + 6] = np.stack(
-            [x + 1.2 * np.cos(ring), 6.2 - 0.6 * np.sin(ring)], 1
-        )
+        points[first : first + 6] = np.stack([x + 1.2 * np.cos(ring), 6.2 - 0.6 * np.sin(ring)], 1)
     ring = np.linspace(np.pi, -np.pi, 12, endpoint=False)
     points[48:60] = np.stack([16 + 2 * np.cos(ring), 11 - 0.8 * np.sin(ring)], 1)
     ring = np.linspace(np.pi, -np.pi, 8, endpoint=False)

@@ -43,9 +43,7 @@ def test_every_choice_constructs(choice: str, tmp_path: Path) -> None:
     config = composed(choice)
     built = portrait(config)
     for name, settings in config.model.stages.items():
-        module = instantiate(
-            settings, portrait=built, budget=Budget(steps=1), _convert_="object"
-        )
+        module = instantiate(settings, portrait=built, budget=Budget(steps=1), _convert_="object")
         assert isinstance(module, StageModule) and module.name == name
         assert list(module.trained_parameters())
         module.configure_optimizers()

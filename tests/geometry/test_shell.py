@@ -34,9 +34,9 @@ def test_shell_holds_the_surface_and_not_the_air_before_it() -> None:
     inside = dome(500, seed=1) * [0.7, 1, 0.7]
     inside[:, 1] = np.sqrt(0.16 - inside[:, 0] ** 2 - inside[:, 2] ** 2)
     assert face_shell(inside, face).all()
-    before = inside + [0, 0.1, 0]
+    before = inside + np.array([0, 0.1, 0])
     assert not face_shell(before, face).any()
-    deep = inside - [0, 0.2, 0]
+    deep = inside - np.array([0, 0.2, 0])
     assert not face_shell(deep, face).any()
 
 

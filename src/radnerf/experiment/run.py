@@ -59,8 +59,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         console.print(f"clip: {root}")
         return {}
 
-    settings = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(settings, dict)
+    settings: Any = OmegaConf.to_container(config, resolve=True)
     folder = RunFolder(Path(config.outputs) / str(source.id), settings)
     console.print(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
     write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ class GridEncoding(nn.Module):
     def __init__(
         self,
         dim: int,
-        kind: str = "tiled",
+        kind: Literal["tiled", "hash"] = "tiled",
         n_levels: int = 16,
         n_features: int = 2,
         base_resolution: int = 16,

@@ -103,13 +103,13 @@ class HeadField(nn.Module):
 
 class _TruncatedExp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(x)
         # Also clamped forward, so that one wild value cannot turn a whole step into NaN.
         return torch.exp(x.clamp_max(15))
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def,override]
+    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         (x,) = ctx.saved_tensors
         return grad * torch.exp(x.clamp(-15, 15))
 
