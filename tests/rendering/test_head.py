@@ -109,7 +109,15 @@ def test_the_visible_shell_is_kept_and_the_hidden_inside_is_not() -> None:
         x, z = torch.rand(2, 9000, generator=generator) - 0.5
         y = torch.rand(9000, generator=generator) - 0.5
         weight = ((y < 0) & (y > -0.06)).float()
-        grid.observe(torch.stack([x, y, z], 1), weight)
+        grid.observe(torch.stack([x, y, z], 1), weight, torch.ones(9000, dtype=torch.bool))
     grid.update(lambda points: points[:, 0], generator)
     kept = grid.occupied.any(0).any(-1)
     assert kept.tolist() == [6 <= i <= 8 for i in range(16)]
+
+
+def test_nothing_is_ruled_out_along_rays_that_should_be_opaque_and_are_not() -> None:
+    grid = VisibleGrid(BOX, (4, 4, 4), threshold=0.01, decay=0.5)
+    points = torch.tensor([[-0.4, 0.0, 0.0], [0.4, 0.0, 0.0]])
+    for _ in range(20):
+        grid.observe(points, torch.zeros(2), torch.tensor([False, True]))
+    assert grid.value[0, 2, 2] == 0.05 and grid.value[3, 2, 2] < 0.01

@@ -15,7 +15,7 @@ from radnerf.geometry.shell import face_shell
 from radnerf.losses import alpha_entropy, color_error, outside_motion, structural_error
 from radnerf.modules.stage import StageModule
 from radnerf.rendering.head import distortion
-from radnerf.types import Batch, Samples
+from radnerf.types import Batch, RenderOutput, Samples
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class HeadLoss:
     region: float = 0.1  # at the end of the stage; rises linearly from zero
     structural: float = 0.01  # on lips patches
     distortion: float = 0.0  # of the weights along a ray; the paper has none
+    mask: float = 0.0  # squared error of alpha against the parsing; the paper has none
 
 
 class HeadModule(StageModule):
@@ -121,8 +122,10 @@ class HeadModule(StageModule):
             batch.rays,
             self.portrait.head_state(batch.conditioning),
             jitter,
-            observe=self.grid_every > 0,
+            with_weights=True,
         )
+        if self.grid_every:
+            self.observe(batch, out, samples)
         self.balance(samples, len(batch.xy))
         pixels = out.rgb + batch.behind * (1 - out.alpha[:, None])
         terms = {
@@ -131,13 +134,26 @@ class HeadModule(StageModule):
             "region": self.region_weight * outside_motion(out.ambient, batch.face),
         }
         if out.weights is not None and weights.distortion:
-            terms["distortion"] = weights.distortion * distortion(out.weights, samples)
+            # Fog must first become dense where it should be, before it is drawn together.
+            ramp = min(1.0, 5 * self.progress)
+            terms["distortion"] = weights.distortion * ramp * distortion(out.weights, samples)
+        if weights.mask:
+            terms["mask"] = weights.mask * torch.mean((out.alpha - batch.head.float()) ** 2)
         if batch.patch is not None:
             terms["structural"] = weights.structural * patch_error(pixels, batch)
         return torch.stack(list(terms.values())).sum(), terms | {
             "psnr": -10 * torch.log10(terms["color"].detach()),
             "samples_per_ray": torch.tensor(len(samples.t) / max(1, len(batch.xy))),
         }
+
+    @torch.no_grad()
+    def observe(self, batch: Batch, out: RenderOutput, samples: Samples) -> None:
+        """Tell the occupancy grid what the batch's rays saw."""
+        assert out.weights is not None
+        settled = (out.alpha > 0.9) | ~batch.head
+        origins, directions = batch.rays.origins[samples.ray], batch.rays.directions[samples.ray]
+        points = origins + samples.t[:, None] * directions
+        self.portrait.head_grid.observe(points, out.weights.detach(), settled[samples.ray])
 
     def predict(self, batch: Batch) -> Tensor:
         out, _ = self.portrait.render_head(batch.rays, self.portrait.head_state(batch.conditioning))

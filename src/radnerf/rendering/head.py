@@ -39,14 +39,14 @@ def render_head(
     state: HeadState,
     marching: Marching,
     jitter: Float[Tensor, " n"] | None = None,
-    observe: bool = False,
+    with_weights: bool = False,
 ) -> tuple[RenderOutput, Samples]:
     """Render rays through the head; colours are premultiplied by alpha.
 
     Args:
         state: rows that rays.frame refers to.
         jitter: in [0, 1), shifts each ray's samples by that many steps (training only).
-        observe: return the samples' weights and tell the grid of them (training only).
+        with_weights: return the samples' weights too (training only).
     """
     samples = march(
         rays.origins,
@@ -61,9 +61,7 @@ def render_head(
     directions = rays.directions[samples.ray]
     points = rays.origins[samples.ray] + samples.t[:, None] * directions
     out = field(points, directions, rays.frame[samples.ray], state)
-    weights = sample_weights(out.density, samples) if observe else None
-    if weights is not None:
-        grid.observe(points, weights.detach())
+    weights = sample_weights(out.density, samples) if with_weights else None
     moved = out.ambient.abs().sum(-1, keepdim=True)
     values, alpha, depth = composite(
         out.density, torch.cat([out.rgb, moved], -1), samples, marching.stop

@@ -47,7 +47,12 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("candidate", torch.ones(self.shape, dtype=torch.bool))
         self.register_buffer("occupied", torch.ones(self.shape, dtype=torch.bool))
 
-    def observe(self, points: Float[Tensor, "m d"], weights: Float[Tensor, " m"]) -> None:
+    def observe(
+        self,
+        points: Float[Tensor, "m d"],
+        weights: Float[Tensor, " m"],
+        settled: Bool[Tensor, " m"],
+    ) -> None:
         """Take note of how much rendered samples weighed; this kind of grid does not care."""
 
     def restrict(self, candidate: Bool[Tensor, "*shape"]) -> None:
@@ -133,14 +138,25 @@ class VisibleGrid(OccupancyGrid):
         unseen: float = 0.05,
     ) -> None:
         super().__init__(box, shape, threshold, decay, dilation)
+        self.unseen = unseen
         self.value.fill_(unseen)
 
     @torch.no_grad()
-    def observe(self, points: Float[Tensor, "m d"], weights: Float[Tensor, " m"]) -> None:
-        """Note the weights of rendered samples at points in the box's units."""
+    def observe(
+        self,
+        points: Float[Tensor, "m d"],
+        weights: Float[Tensor, " m"],
+        settled: Bool[Tensor, " m"],
+    ) -> None:
+        """Note the weights of rendered samples at points in the box's units.
+
+        Only samples of rays that are settled (opaque, or rightly empty) count against their cell:
+        along a ray that should be opaque and is not, the surface may still appear anywhere.
+        """
         cells = self.cells_of(points)
         flat = self.value.view(-1)
-        flat[cells] *= self.decay
+        flat[cells[settled]] *= self.decay
+        weights = torch.where(settled, weights, weights.clamp_min(self.unseen))
         flat.scatter_reduce_(0, cells, weights, "amax")
 
     @torch.no_grad()

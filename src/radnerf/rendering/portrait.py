@@ -116,10 +116,10 @@ class Portrait(nn.Module):
         rays: Rays,
         state: HeadState,
         jitter: Float[Tensor, " n"] | None = None,
-        observe: bool = False,
+        with_weights: bool = False,
     ) -> tuple[RenderOutput, Samples]:
         """The head alone, colours premultiplied by alpha."""
-        return render_head(self.head, self.head_grid, rays, state, self.marching, jitter, observe)
+        return render_head(self.head, self.head_grid, rays, state, self.marching, jitter, with_weights)
 
     def render_torso(
         self, xy: Float[Tensor, "n 2"], frame: Int[Tensor, " n"], state: TorsoState
