@@ -98,6 +98,14 @@ def test_nothing_is_missing_just_under_the_head(clip: list, painted: list[np.nda
         assert rgba[under][:, 1].min() > 90
 
 
+def test_speck_between_head_and_neck_cuts_no_slit() -> None:
+    frame, labels, alpha, points = drawn()
+    top = int(np.flatnonzero(labels[:, 80] == NECK)[0])
+    labels[top : top + 2, 80:82] = 0
+    rgba = painter_of([(frame, labels, alpha)]).paint(frame, labels, alpha, points, plate())
+    assert rgba[top - 12 : top, 76:86, 3].min() > 245
+
+
 def test_only_the_body_and_what_the_head_hides_is_painted(
     clip: list, painted: list[np.ndarray]
 ) -> None:

@@ -27,6 +27,7 @@ FLOW_SIDE = 256  # the torso's motion is measured at this size, pixels
 SOLID = 0.95  # alpha of a pixel that shows nothing of the background
 # In image heights.
 BLUR = 0.01  # reach of the head's colours beyond its edge
+SPECK = 0.012  # half the width of background that is too narrow to be more than a speck
 # In face heights, from the eyes to the chin.
 NECK_UP = 0.7  # how far the neck is continued under the head,
 TORSO_UP = 0.2  # and the torso beside it (collar, shoulders under long hair)
@@ -209,7 +210,12 @@ def _upward(labels: Grey, face: float) -> tuple[Plane, Plane]:
 
     bodies = next_row(body)
     depth = bodies - rows
-    reachable = head & (bodies < next_row(~body & ~head))
+    # Specks of background between hair and collar do not cut a column short.
+    side = 2 * max(1, round(SPECK * height)) + 1
+    behind = cv2.morphologyEx(
+        (~body & ~head).astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8)
+    )
+    reachable = head & (bodies < next_row(behind > 0))
     # How far up each column goes: far above the neck, less beside it, without steps.
     neck = (labels == NECK).any(0).astype(np.float32)
     sigma = max(1.0, 0.04 * face)
