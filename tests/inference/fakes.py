@@ -24,7 +24,7 @@ class FakePortrait(nn.Module):
     def encode_audio(self, windows):
         return windows[:, 4, 8].mean(-1, keepdim=True).repeat(1, 64)
 
-    def render(self, pose, focal, centre, size, code, eye, background):
+    def render(self, pose, focal, centre, size, code, eye, background, torso_motion=None):
         self.calls.append((pose, focal, centre, size, float(code[0]), eye))
         image = background.clone()
         height, width = size
@@ -54,6 +54,7 @@ def make_bundle(n_frames=11, size=(40, 30), **changes):
         "extractor": {"name": "mel", "dim": MelExtractor().dim},
         "poses": torch.stack([turned(d) for d in range(n_frames)]),
         "eye": torch.linspace(0.05, 0.25, n_frames),
+        "torso_motion": torch.zeros(n_frames, 3),
         "focal": 72.0,
         "centre": (15.0, 20.0),
         "size": size,

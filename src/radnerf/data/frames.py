@@ -15,12 +15,14 @@ from torch import Tensor
 from radnerf.data.clip import (
     LEFT_EYE_68,
     RIGHT_EYE_68,
+    TORSO,
     Clip,
     face_rectangle,
     lips_rectangle,
 )
+from radnerf.geometry.motion import planar_motion
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 @dataclass
@@ -38,6 +40,7 @@ class FrameStore:
     lips: Int[Tensor, "t 4"]
     eyes: Int[Tensor, "t 4"]
     landmarks: Float[Tensor, "t 68 2"]  # pixels, x and y
+    torso_motion: Float[Tensor, "t 3"]  # shift and turn of the torso, see geometry/motion.py
 
     @classmethod
     def open(cls, clip: Clip, report: Callable[[int, int], None] | None = None) -> FrameStore:
@@ -48,7 +51,7 @@ class FrameStore:
         """
         folder = clip.root / "cache"
         stamp, fingerprint = folder / "frames.json", _fingerprint(clip)
-        names = ("images", "torso", "labels", "rectangles", "landmarks")
+        names = ("images", "torso", "labels", "rectangles", "landmarks", "torso_motion")
         if not stamp.is_file() or json.loads(stamp.read_text()) != fingerprint:
             folder.mkdir(exist_ok=True)
             stamp.unlink(missing_ok=True)
@@ -114,6 +117,9 @@ def _write_cache(clip: Clip, folder: Path, report: Callable[[int, int], None] | 
         array.flush()
     np.save(folder / "rectangles.npy", rectangles)
     np.save(folder / "landmarks.npy", points)
+    always_torso = (maps["labels"] == TORSO).mean(0) > 0.98
+    motion = planar_motion(lambda i: maps["images"][i], always_torso, count, clip.n_train // 2)
+    np.save(folder / "torso_motion.npy", motion)
 
 
 def _eyes_rectangle(

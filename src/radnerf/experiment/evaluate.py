@@ -49,12 +49,14 @@ def evaluate(
     seconds = time.monotonic() - began
     shuffled = render(portrait, data, held_out, codes[held_out][shuffle], "shuffled audio")
     still = render(portrait, data, held_out, frozen, "frozen mouth")
+    pose_alone = render(portrait, data, held_out, codes[held_out], "pose alone", torso_track=False)
     heads = np.stack([head_over_truth(portrait, data, int(i), codes[i]) for i in held_out])
     mean_frame = data.frames.images[:: max(1, clip.n_train // 100)].float().mean(0)
 
     metrics: dict[str, Any] = {
         "head.psnr": image_metric(psnr(), heads, truth),
         "full.psnr": image_metric(psnr(), full, truth),
+        "full_pose_alone.psnr": image_metric(psnr(), pose_alone, truth),
         "full.ssim": image_metric(ssim(), full, truth),
         "control.mean_frame.psnr": image_metric(
             psnr(), np.broadcast_to(mean_frame.byte().cpu().numpy(), truth.shape), truth
@@ -78,14 +80,30 @@ def encode(portrait: Portrait, data: ClipDataModule, frames: Tensor) -> Float[Te
 
 
 def render(
-    portrait: Portrait, data: ClipDataModule, frames: Tensor, codes: Tensor, what: str
+    portrait: Portrait,
+    data: ClipDataModule,
+    frames: Tensor,
+    codes: Tensor,
+    what: str,
+    torso_track: bool = True,
 ) -> Frames:
-    """The finished frames with the given audio codes."""
+    """The finished frames with the given audio codes.
+
+    Args:
+        torso_track: the torso is where it was in the frame; else where the head pose lets expect.
+    """
     clip, background = data.clip, data.frames.background.float() / 255
     images = []
     for i, code in track(list(zip(frames.tolist(), codes, strict=True)), what):
         image = portrait.render(
-            data.poses[i], clip.focal, clip.centre, clip.size, code, float(data.eye[i]), background
+            data.poses[i],
+            clip.focal,
+            clip.centre,
+            clip.size,
+            code,
+            float(data.eye[i]),
+            background,
+            data.frames.torso_motion[i] if torso_track else None,
         )
         images.append(to_bytes(image))
     return np.stack(images)

@@ -123,7 +123,9 @@ def _portrait(config: DictConfig, data: ClipDataModule) -> Portrait:
         pose = data.pose_vectors[:n_frames]
         scale = pose.std(0).clamp_min(1e-3)
         parts["torso"] |= {"pose_mean": pose.mean(0).tolist(), "pose_scale": scale.tolist()}
-    return Portrait.from_config(parts)  # type: ignore[arg-type]
+    portrait = Portrait.from_config(parts)  # type: ignore[arg-type]
+    portrait.torso.fit_motion(data.pose_vectors[:n_frames], data.frames.torso_motion[:n_frames])
+    return portrait
 
 
 def _budgets(config: DictConfig, stages: list[str]) -> dict[str, Budget]:
@@ -201,6 +203,7 @@ def _bundle(clip_id: str, data: ClipDataModule, portrait: Portrait) -> PortraitB
         extractor=asdict(data.extractor),  # type: ignore[call-overload]
         poses=data.poses,
         eye=data.eye,
+        torso_motion=data.frames.torso_motion,
         focal=data.clip.focal,
         centre=data.clip.centre,
         size=data.clip.size,

@@ -19,6 +19,7 @@ class TorsoState:
     """What drives the torso, encoded, one row a frame."""
 
     features: Float[Tensor, "f p"]
+    motion: Float[Tensor, "f 3"]  # shift (in half image sizes) and turn (radians)
 
 
 class TorsoField(nn.Module):
@@ -33,6 +34,7 @@ class TorsoField(nn.Module):
             paper takes it raw (0 and 1).
     """
 
+    motion_map: Tensor
     pose_mean: Tensor
     pose_scale: Tensor
 
@@ -59,20 +61,50 @@ class TorsoField(nn.Module):
         self.deform_net = MLP(point_dim, [deform_hidden, deform_hidden, 2], frame_dim=frame_dim)
         self.torso_net = MLP(grid.width + point_dim, [hidden, hidden, 4], frame_dim=frame_dim)
         self.codes = nn.Parameter(0.1 * torch.randn(n_frames, code_dim))
+        self.register_buffer("motion_map", torch.zeros(7, 3))
         self.register_buffer("pose_mean", torch.tensor(pose_mean, dtype=torch.float32))
         self.register_buffer("pose_scale", torch.tensor(pose_scale, dtype=torch.float32))
 
-    def state(self, pose: Float[Tensor, "f 6"], index: Int[Tensor, " f"]) -> TorsoState:
-        """Encode head poses; index -1 takes the zero code (as at test)."""
+    def fit_motion(self, pose: Float[Tensor, "t 6"], motion: Float[Tensor, "t 3"]) -> None:
+        """Remember how the torso moves with the head: ridge regression over training frames."""
+        x = self._affine((pose - self.pose_mean) / self.pose_scale).double()
+        penalty = 0.01 * len(x) * torch.eye(7, dtype=x.dtype, device=x.device)
+        self.motion_map.copy_(torch.linalg.solve(x.T @ x + penalty, x.T @ motion.double()))
+
+    def predicted_motion(self, pose: Float[Tensor, "f 6"]) -> Float[Tensor, "f 3"]:
+        """Where the torso is for a head pose alone."""
+        return self._affine((pose - self.pose_mean) / self.pose_scale) @ self.motion_map
+
+    @staticmethod
+    def _affine(pose: Float[Tensor, "f 6"]) -> Float[Tensor, "f 7"]:
+        return torch.cat([pose, torch.ones_like(pose[:, :1])], -1)
+
+    def state(
+        self,
+        pose: Float[Tensor, "f 6"],
+        index: Int[Tensor, " f"],
+        motion: Float[Tensor, "f 3"] | None = None,
+    ) -> TorsoState:
+        """Encode head poses; index -1 takes the zero code (as at test).
+
+        Args:
+            motion: shift and turn of the torso (geometry/motion.py); predicted when not given.
+        """
+        if motion is None:
+            motion = self.predicted_motion(pose)
         pose = (pose - self.pose_mean) / self.pose_scale
         code = self.codes[index.clamp_min(0)] * (index >= 0)[:, None]
-        return TorsoState(torch.cat([frequency_encode(pose, self.pose_octaves), code], -1))
+        features = torch.cat([frequency_encode(pose, self.pose_octaves), code], -1)
+        return TorsoState(features, motion)
 
     def forward(
         self, xy: Float[Tensor, "n 2"], frame: Int[Tensor, " n"], state: TorsoState
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
         """RGB (straight) and alpha of image points in [-1, 1]^2; frame is each point's row."""
-        xy = xy * self.shrink
+        shift, turn = state.motion[frame, :2], state.motion[frame, 2]
+        x, y = (xy - shift).unbind(-1)
+        cos, sin = turn.cos(), turn.sin()
+        xy = torch.stack([cos * x + sin * y, cos * y - sin * x], -1) * self.shrink
         encoded = frequency_encode(xy, self.point_octaves)
         offset = self.deform_net(encoded, state.features, frame)
         warped = (xy + offset).clamp(-1, 1)

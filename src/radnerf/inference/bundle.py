@@ -39,6 +39,7 @@ class PortraitBundle:
     extractor: dict[str, Any]  # name and settings of the audio feature extractor
     poses: Float[Tensor, "t 4 4"]  # camera-to-world, memory convention of data/clip.py
     eye: Float[Tensor, " t"]  # eye opening, percent of the image area
+    torso_motion: Float[Tensor, "t 3"]  # shift and turn of the torso, geometry/motion.py
     focal: float  # pixels
     centre: tuple[float, float]
     size: tuple[int, int]  # height, width
@@ -55,7 +56,7 @@ class PortraitBundle:
         """
         path = Path(path)
         tensors = {WEIGHT + name: value for name, value in self.weights.items()}
-        tensors |= {"poses": self.poses, "eye": self.eye, "background": self.background}
+        tensors |= {name: getattr(self, name) for name in _TRACKS}
         # A copy each: safetensors refuses tensors that share memory.
         tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
         facts = {name: getattr(self, name) for name in _FACTS}
@@ -78,9 +79,7 @@ class PortraitBundle:
             tensors = load_file(path)
             bundle = cls(
                 weights={k[len(WEIGHT) :]: v for k, v in tensors.items() if k.startswith(WEIGHT)},
-                poses=tensors["poses"],
-                eye=tensors["eye"],
-                background=tensors["background"],
+                **{name: tensors[name] for name in _TRACKS},
                 version=VERSION,
                 **{name: read(facts[name]) for name, read in _FACTS.items()},
             )
@@ -97,6 +96,9 @@ def _pair(kind: type) -> Any:
 
     return read
 
+
+# What is stored as tensors beside the weights.
+_TRACKS = ("poses", "eye", "torso_motion", "background")
 
 # What is stored as JSON, and how it is read back.
 _FACTS: dict[str, Any] = {
@@ -154,6 +156,7 @@ def _check(bundle: PortraitBundle, path: Path) -> None:
     shapes = {
         "poses": (bundle.poses, (n_frames, 4, 4), torch.float32),
         "eye": (bundle.eye, (n_frames,), torch.float32),
+        "torso_motion": (bundle.torso_motion, (n_frames, 3), torch.float32),
         "background": (bundle.background, (height, width, 3), torch.uint8),
     }
     for name, (tensor, shape, dtype) in shapes.items():

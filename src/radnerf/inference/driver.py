@@ -24,7 +24,7 @@ from radnerf.data.clip import SAMPLE_RATE
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import close_in_pauses, smooth
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.tracks import background_image, eye_track, pose_track
+from radnerf.inference.tracks import background_image, eye_track, pose_track, torso_track
 from radnerf.rendering.portrait import Portrait
 
 CODES_AT_ONCE = 64
@@ -70,6 +70,7 @@ class Driver:
         wave = load_audio(audio)
         self.n_frames = max(1, round(len(wave) / SAMPLE_RATE * bundle.fps))
         self.poses = pose_track(bundle, pose, self.n_frames)
+        self.torso_motion = torso_track(bundle, pose, self.n_frames)
         self.eyes = eye_track(bundle, eyes, self.n_frames, seed)
         self.background = background_image(bundle, background, self.size)
         extractor = make_extractor(bundle.extractor)
@@ -95,6 +96,7 @@ class Driver:
                 code,
                 float(self.eyes[i]),
                 background,
+                None if self.torso_motion is None else self.torso_motion[i],
             )
             yield (image.clamp(0, 1) * 255).round().byte().cpu().numpy()
 

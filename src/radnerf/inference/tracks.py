@@ -115,6 +115,15 @@ def _read_poses(path: Path) -> Poses:
     return torch.from_numpy(to_memory_pose(public))
 
 
+def torso_track(
+    bundle: PortraitBundle, pose: str, n_frames: int
+) -> Float[Tensor, "n_frames 3"] | None:
+    """Torso motion that belongs to a pose track; None where it must be predicted from the pose."""
+    if pose != "own":
+        return None
+    return bundle.torso_motion[torch.from_numpy(ping_pong(n_frames, len(bundle.poses)))]
+
+
 def eye_track(bundle: PortraitBundle, eyes: str | float, n_frames: int, seed: int) -> np.ndarray:
     """Eye opening of n_frames frames, in percent of the image area.
 

@@ -109,7 +109,7 @@ class Portrait(nn.Module):
         return self.head.state(self.encode_audio(driving.audio), driving.eye, driving.index)
 
     def torso_state(self, driving: Conditioning) -> TorsoState:
-        return self.torso.state(driving.pose, driving.index)
+        return self.torso.state(driving.pose, driving.index, driving.torso)
 
     def render_head(
         self,
@@ -119,7 +119,9 @@ class Portrait(nn.Module):
         with_weights: bool = False,
     ) -> tuple[RenderOutput, Samples]:
         """The head alone, colours premultiplied by alpha."""
-        return render_head(self.head, self.head_grid, rays, state, self.marching, jitter, with_weights)
+        return render_head(
+            self.head, self.head_grid, rays, state, self.marching, jitter, with_weights
+        )
 
     def render_torso(
         self, xy: Float[Tensor, "n 2"], frame: Int[Tensor, " n"], state: TorsoState
@@ -157,6 +159,7 @@ class Portrait(nn.Module):
         code: Float[Tensor, " d"],
         eye: float,
         background: Float[Tensor, "h w 3"],
+        torso_motion: Float[Tensor, " 3"] | None = None,
         chunk: int = 1 << 16,
     ) -> Float[Tensor, "h w 3"]:
         """One frame in [0, 1].
@@ -167,13 +170,15 @@ class Portrait(nn.Module):
             size: height and width.
             code: audio code (encode_audio).
             eye: eye control, percent of the image area; 0.25 is open.
+            torso_motion: shift and turn of the torso; predicted from the pose when not given.
             chunk: pixels rendered at once, which bounds the memory.
         """
         height, width = size
         device = code.device
         index = torch.full((1,), -1, device=device)
         head_state = self.head.state(code[None], torch.tensor([eye], device=device), index)
-        torso_state = self.torso.state(head_pose_vector(pose[None]).to(device), index)
+        motion = None if torso_motion is None else torso_motion[None].to(device)
+        torso_state = self.torso.state(head_pose_vector(pose[None]).to(device), index, motion)
         image = torch.empty(height * width, 3, device=device)
         flat_background = background.reshape(-1, 3).to(device)
         for start in range(0, height * width, chunk):
