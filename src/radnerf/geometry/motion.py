@@ -40,7 +40,7 @@ def planar_motion(
             )
             # A torso does not jump by a tenth of the picture.
             if np.abs((found - np.eye(2, 3)) @ [*centre, 1]).max() < 0.1 * width:
-                warp = found
+                warp = np.asarray(found, np.float32)
         except cv2.error:
             pass
         still[i, :2] = (warp @ [*centre, 1] - centre) / half

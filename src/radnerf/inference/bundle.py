@@ -79,7 +79,10 @@ class PortraitBundle:
             tensors = load_file(path)
             bundle = cls(
                 weights={k[len(WEIGHT) :]: v for k, v in tensors.items() if k.startswith(WEIGHT)},
-                **{name: tensors[name] for name in _TRACKS},
+                poses=tensors["poses"],
+                eye=tensors["eye"],
+                torso_motion=tensors["torso_motion"],
+                background=tensors["background"],
                 version=VERSION,
                 **{name: read(facts[name]) for name, read in _FACTS.items()},
             )

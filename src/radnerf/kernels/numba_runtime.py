@@ -20,7 +20,7 @@ FAST = {"reassoc", "contract", "nsz", "arcp"}
 # OpenMP first: Linux wheels of torch and Numba then share one runtime and its threads, which
 # otherwise spin on each other's cores.
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
-    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
+    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
 
 def loop(function: Callable[..., None]) -> Callable[..., None]:
@@ -59,7 +59,7 @@ def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def threads() -> int:
     """Threads that run() gives a loop: as many as torch uses."""
-    return min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)
 
 
 def run(compiled: Callable[..., None], *arguments: Any) -> None:
