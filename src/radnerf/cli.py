@@ -42,6 +42,8 @@ def run(
     # about 20 microseconds are enough on a quiet one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    # A script started in the background by a shell would ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     script = Path(task.__code__.co_filename).resolve()
     config = script.parent / "conf" / config_name
     try:
