@@ -92,5 +92,4 @@ class Batch:
     head: Bool[Tensor, " n"]  # parsed as head
     face: Bool[Tensor, " n"]  # inside the face rectangle
     conditioning: Conditioning
-    mouth: Float[Tensor, "f k"]  # true mouth shape of each frame, see audio/mouth.py
     patch: tuple[int, int] | None = None  # height, width when the rays are patches, row by row

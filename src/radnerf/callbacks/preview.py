@@ -12,6 +12,7 @@ import torch
 from radnerf.callbacks.ema import ExponentialMovingAverage
 from radnerf.data.clip import write_image
 from radnerf.modules.stage import StageModule
+from radnerf.types import to_device
 
 
 class Preview(pl.Callback):
@@ -62,7 +63,7 @@ class Preview(pl.Callback):
         frames = np.linspace(clip.n_train, len(clip) - 1, self.n_frames).round().astype(int)
         columns = []
         for i in frames:
-            batch = module.data.whole_frame(int(i))
+            batch = to_device(module.data.whole_frame(int(i)), module.device)
             truth, rendered = (
                 (value.clamp(0, 1).view(*clip.size, 3).cpu().numpy() * 255).round()
                 for value in (batch.target, module.predict(batch))

@@ -33,7 +33,7 @@ from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.geometry.shell import triangulate
-from radnerf.types import Batch, Conditioning, Rays
+from radnerf.types import Batch, Conditioning, Rays, to_device
 
 # Frames with shut eyes are rare and small; they are drawn this much more often.
 BLINK_BONUS = 3.0
@@ -80,7 +80,6 @@ class ClipDataModule(pl.LightningDataModule):
     Args:
         root: the clip folder (see data/clip.py).
         extractor: audio feature extractor; its features are cached in the clip folder.
-        on_device_bytes: frames are copied to the training device when they are smaller than this.
     """
 
     def __init__(
@@ -88,14 +87,12 @@ class ClipDataModule(pl.LightningDataModule):
         root: str | Path,
         extractor: Extractor,
         seed: int = 0,
-        on_device_bytes: int = 16 << 30,
         report: Callable[[int, int], None] | None = None,
     ) -> None:
         super().__init__()
         self.root = Path(root)
         self.extractor = extractor
         self.seed = seed
-        self.on_device_bytes = on_device_bytes
         self.report = report
         self.sampling = Sampling()
         self.first_step = 0
@@ -141,16 +138,16 @@ class ClipDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Batch:
         """Draw the step's pixels and gather what is known of them."""
-        frame, step = batch["frame"], int(batch["step"])
+        device, frame, step = batch["frame"].device, batch["frame"].cpu(), int(batch["step"])
         generator = torch.Generator(self.frames.images.device)
         generator.manual_seed(hash((self.seed, step, 1)) & 0x7FFFFFFF)
         every = self.sampling.patch_every
         if every and step % every == every - 1:
             side = self.patch_side
             pixels = self.sampler.patch(frame, self.frames.lips, side)
-            return self.gather(frame, *pixels, patch=(side, side))
+            return to_device(self.gather(frame, *pixels, patch=(side, side)), device)
         pixels = self.sampler.draw(frame, self.n_rays, self.sampling.shares, generator)
-        return self.gather(frame, *pixels)
+        return to_device(self.gather(frame, *pixels), device)
 
     @property
     def patch_side(self) -> int:
@@ -189,7 +186,6 @@ class ClipDataModule(pl.LightningDataModule):
             head=label == HEAD,
             face=(row >= top) & (row < bottom) & (column >= left) & (column < right),
             conditioning=self.conditioning(frame),
-            mouth=self.mouth[frame.cpu()].to(frame.device),
             patch=patch,
         )
 

@@ -62,14 +62,6 @@ class FrameStore:
         background = torch.from_numpy(clip.background())
         return cls(**arrays, background=background, face=face, lips=lips, eyes=eyes)
 
-    @property
-    def n_bytes(self) -> int:
-        return sum(a.nbytes for a in (self.images, self.torso, self.labels))
-
-    def to(self, device: torch.device | str) -> FrameStore:
-        """Copy on another device (still 8 bits)."""
-        return FrameStore(**{name: value.to(device) for name, value in vars(self).items()})
-
 
 def _fingerprint(clip: Clip) -> dict[str, object]:
     """Changes whenever a source image is written anew, added or removed."""
