@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from radnerf.audio import SPEECH_LEAD, mouth_lead, speech_activity
+from radnerf.audio import SPEECH_LEAD, driving_lead, mouth_lead, speech_activity
 
 RATE = 16_000
 
@@ -54,3 +54,8 @@ def test_pauses_are_found_at_any_loudness_and_stops_inside_words_are_not(level: 
 def test_frames_after_the_sound_are_a_pause() -> None:
     noise = 0.1 * np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
     assert np.all(speech_activity(noise, 60)[30:] == 0)
+
+
+def test_a_lead_that_no_mouth_has_is_put_right() -> None:
+    assert [driving_lead(lead) for lead in (0.0, 0.14, 0.2)] == [0.0, 0.14, 0.2]
+    assert driving_lead(-0.1) == driving_lead(0.3) == SPEECH_LEAD

@@ -61,6 +61,7 @@ def make_bundle(n_frames=11, size=(40, 30), **changes):
         "fps": 25.0,
         "background": torch.full((*size, 3), 128, dtype=torch.uint8),
         "n_train": 10,
+        "lead": 0.1,
     }
     return PortraitBundle(**{**values, **changes})
 

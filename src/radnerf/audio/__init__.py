@@ -5,7 +5,7 @@ from radnerf.audio.clip_features import audio_windows, clip_features, read_featu
 from radnerf.audio.extractors import FEATURE_RATE, HOP, Extractor, MelExtractor
 from radnerf.audio.load import load_audio, normalise_loudness, speech_gain
 from radnerf.audio.mouth import MouthBasis
-from radnerf.audio.sync import SPEECH_LEAD, mouth_lead, speech_activity
+from radnerf.audio.sync import SPEECH_LEAD, driving_lead, mouth_lead, speech_activity
 from radnerf.audio.windows import (
     ATTENTION_FRAMES,
     WINDOW,
@@ -29,6 +29,7 @@ __all__ = [
     "attention_windows",
     "audio_windows",
     "clip_features",
+    "driving_lead",
     "load_audio",
     "mouth_lead",
     "normalise_loudness",

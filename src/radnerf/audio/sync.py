@@ -13,6 +13,7 @@ from radnerf.data.clip import FPS
 # Seconds by which the mouth moves before it is heard, in well-synchronised speech.
 SPEECH_LEAD = 0.10
 LEADS = (-0.2, 0.4)  # searched
+NATURAL_LEADS = (0.0, 0.2)  # of clips whose sound and picture belong together
 LEAST_CORRELATION = 0.25  # chance reaches 0.2 in ten seconds
 SHORTEST = 4.0  # seconds of speech that tell the lead
 
@@ -49,6 +50,15 @@ def mouth_lead(opening: Float[np.ndarray, " frames"], wave: Wave, fps: float = F
     if correlation[best] < LEAST_CORRELATION:
         return SPEECH_LEAD
     return float(steps[best]) / FEATURE_RATE
+
+
+def driving_lead(lead: float) -> float:
+    """Lead of a portrait's mouth when it speaks new audio, from that of its training clip.
+
+    A speaker's own lead is kept; one that no mouth has is the clip's fault and is put right.
+    """
+    low, high = NATURAL_LEADS
+    return lead if low <= lead <= high else SPEECH_LEAD
 
 
 def speech_activity(

@@ -23,7 +23,7 @@ from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
 from radnerf.experiment.evaluate import encode, evaluate
 from radnerf.experiment.folder import RunFolder, write_text
-from radnerf.fields.audio_net import rest_code
+from radnerf.fields.audio_net import mouth_codes, rest_code
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.metrics.report import write_metrics
 from radnerf.modules.budget import Budget
@@ -90,7 +90,8 @@ def run(config: DictConfig) -> dict[str, Any]:
         (folder.checkpoints / f"{name}.ckpt").unlink(missing_ok=True)
         folder.save()
 
-    remember_rest(portrait, data)
+    taught = bool(config.model.stages.head.warm_start_steps)
+    remember_rest(portrait, data, taught)
     bundle = _bundle(str(source.id), data, portrait)
     bundle.save(folder.path / "portrait.safetensors")
     console.print(f"portrait: {folder.path / 'portrait.safetensors'}")
@@ -179,11 +180,18 @@ def _train(
 
 
 @torch.no_grad()
-def remember_rest(portrait: Portrait, data: ClipDataModule) -> None:
-    """Give the portrait the audio code of its closed mouth."""
+def remember_rest(portrait: Portrait, data: ClipDataModule, taught: bool) -> None:
+    """Give the portrait the audio code of its closed mouth.
+
+    Args:
+        taught: the codes stand for mouth shapes (see mouth_codes), so that no audio is needed.
+    """
     portrait.eval()
     frames = torch.arange(data.clip.n_train)
-    codes = encode(portrait, data, frames)
+    if taught:
+        codes = mouth_codes(data.mouth[frames], portrait.audio_net.code_dim)
+    else:
+        codes = encode(portrait, data, frames)
     portrait.rest_code.copy_(rest_code(codes, data.mouth_opening[frames].to(codes.device)))
 
 
@@ -210,6 +218,7 @@ def _bundle(clip_id: str, data: ClipDataModule, portrait: Portrait) -> PortraitB
         fps=data.clip.fps,
         background=data.frames.background,
         n_train=data.clip.n_train,
+        lead=data.lead,
     )
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 ATTENTION_FRAMES = 8
+CODE_SCALE = 2.0  # of the codes that stand for mouth shapes
 SMOOTHING = 0.35  # share of the previous frame's code at test time
 
 
@@ -128,41 +129,42 @@ def close_in_pauses(
     return rest + activity[:, None] * (codes - rest)
 
 
-class MouthHead(nn.Linear):
-    """Reads mouth coefficients off the audio code, so that landmarks can teach the audio net."""
+def mouth_codes(mouth: Float[Tensor, "t k"], code_dim: int, seed: int = 0) -> Float[Tensor, "t d"]:
+    """Audio codes that stand for mouth shapes: the coefficients turned into the space of codes.
 
-    def __init__(self, code_dim: int = 64, n_coefficients: int = 6) -> None:
-        super().__init__(code_dim, n_coefficients)
+    The turn is a fixed one, drawn from the seed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    square = torch.randn(code_dim, code_dim, generator=generator)
+    turn = torch.linalg.qr(square).Q[: mouth.shape[1]]
+    return CODE_SCALE * mouth @ turn.to(mouth)
 
 
 def pretrain_audio_net(
     net: AudioNet,
     audio: Float[Tensor, "t 8 16 c"],
-    mouth: Float[Tensor, "t k"],
+    codes: Float[Tensor, "t d"],
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     n_steps: int = 300,
     lr: float = 2e-3,
     seed: int = 0,
-) -> MouthHead:
-    """Teach a fresh audio net the mouth shapes of the training frames, in seconds.
+) -> None:
+    """Teach a fresh audio net the codes of the training frames' mouth shapes, in seconds.
 
     With twenty seconds of speech, more steps fit the training frames better but not unheard speech.
-    Everything stays on the net's device; the head is returned for an auxiliary loss.
+    Everything stays on the net's device.
     """
     device = audio.device
     generator = torch.Generator(device).manual_seed(seed)
-    head = MouthHead(net.code_dim, mouth.shape[1]).to(device)
-    groups = [*net.parameter_groups(lr), {"params": list(head.parameters()), "lr": lr}]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(net.parameter_groups(lr), betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.1 ** (step / n_steps)
     )
     for _ in range(n_steps):
         frame = torch.randint(len(audio), (24,), generator=generator, device=device)
         heard = audio[frame] if augment is None else augment(audio[frame], generator)
-        loss = (head(net(heard)) - mouth[frame]).square().sum(-1).mean()
+        loss = (net(heard) - codes[frame]).square().sum(-1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    return head

@@ -21,6 +21,10 @@ from radnerf.types import FieldOutput
 OPEN_EYE = 0.25
 
 
+# Where the first mouth coefficient's standard deviation starts on the audio coordinate.
+SPREAD = 0.3
+
+
 @dataclass
 class HeadState:
     """What drives the head, encoded, one row a frame."""
@@ -99,6 +103,26 @@ class HeadField(nn.Module):
             self.color_net(torch.cat([view, geometry], -1), state.appearance, frame)
         )
         return FieldOutput(density, rgb, ambient)
+
+
+def pretrain_coordinate(
+    field: HeadField, codes: Float[Tensor, "t d"], mouth: Float[Tensor, "t k"], n_steps: int = 300
+) -> None:
+    """Start the audio coordinate as the mouth's shape: its a dimensions are the first a of k.
+
+    From a fresh network the coordinate hardly moves with the audio and mostly stays that way: all
+    frames share a few cells of the audio grid. From here every mouth shape has cells of its own.
+    """
+    goal = torch.tanh(SPREAD * mouth[:, : field.ambient.levels.dim])
+    nowhere = codes.new_zeros(len(codes), field.spatial.width)
+    frame = torch.arange(len(codes), device=codes.device)
+    optimizer = torch.optim.Adam(field.ambient_net.parameters(), lr=3e-3)
+    for _ in range(n_steps):
+        coordinate = torch.tanh(field.ambient_net(nowhere, codes, frame))
+        loss = (coordinate - goal).square().sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 class _TruncatedExp(torch.autograd.Function):

@@ -46,6 +46,7 @@ class PortraitBundle:
     fps: float
     background: UInt8[Tensor, "h w 3"]
     n_train: int  # the first n_train frames were trained on
+    lead: float  # seconds by which the clip's mouth moves ahead of its sound
     version: int = VERSION
 
     def save(self, path: str | Path) -> None:
@@ -113,6 +114,7 @@ _FACTS: dict[str, Any] = {
     "size": _pair(int),
     "fps": float,
     "n_train": int,
+    "lead": float,
 }
 
 
@@ -168,7 +170,7 @@ def _check(bundle: PortraitBundle, path: Path) -> None:
                 f"{path} is damaged: its {name} is {tensor.dtype} {tuple(tensor.shape)} "
                 f"instead of {dtype} {shape}."
             )
-    numbers = (bundle.focal, bundle.fps, *bundle.centre)
+    numbers = (bundle.focal, bundle.fps, bundle.lead, *bundle.centre)
     finite = all(math.isfinite(v) for v in numbers) and bool(bundle.poses.isfinite().all())
     if not (finite and n_frames and bundle.focal > 0 and bundle.fps > 0):
         raise UserError(f"{path} is damaged: its camera is not a camera.")

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float, UInt8
 
 from radnerf.audio import (
-    SPEECH_LEAD,
     Extractor,
     MelExtractor,
     attention_windows,
     audio_windows,
+    driving_lead,
     load_audio,
     speech_activity,
 )
@@ -74,9 +74,10 @@ class Driver:
         self.eyes = eye_track(bundle, eyes, self.n_frames, seed)
         self.background = background_image(bundle, background, self.size)
         extractor = make_extractor(bundle.extractor)
-        frame_windows = audio_windows(wave, extractor, self.n_frames, bundle.fps, lead=SPEECH_LEAD)
+        lead = driving_lead(bundle.lead)
+        frame_windows = audio_windows(wave, extractor, self.n_frames, bundle.fps, lead=lead)
         self.windows = torch.from_numpy(frame_windows)
-        activity = speech_activity(wave, self.n_frames, bundle.fps, lead=SPEECH_LEAD)
+        activity = speech_activity(wave, self.n_frames, bundle.fps, lead=lead)
         self.activity = torch.from_numpy(activity)
         self.device = choose_device(device)
         self.portrait = load_portrait(bundle).to(self.device).eval()

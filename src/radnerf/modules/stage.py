@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -25,6 +26,8 @@ class LearningRates:
     net: float = 5e-4
     attention_factor: float = 5.0
     audio_factor: float = 1.0  # of the audio net's parameters
+    coordinate_factor: float = 1.0  # of the net that gives the audio coordinate
+    coordinate_from: float = 0.0  # share of the budget before which that net rests
     final_factor: float = 0.1
     warmup: float = 0.0  # share of the budget over which the rates rise from a tenth
 
@@ -114,11 +117,12 @@ class StageModule(pl.LightningModule):
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Any:
-        kinds = ("grid", "net", "audio", "attention")
+        kinds = ("grid", "net", "coordinate", "audio", "attention")
         groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in kinds}
         for part in self.trained_parts:
             for name, parameter in part.named_parameters():
                 kind = "audio" if isinstance(part, AudioNet) else "net"
+                kind = "coordinate" if name.startswith("ambient_net") else kind
                 kind = "grid" if name.endswith("table") else kind
                 kind = "attention" if name.startswith("attention") else kind
                 groups[kind].append(parameter)
@@ -126,14 +130,21 @@ class StageModule(pl.LightningModule):
         lr = {
             "grid": self.rates.grid,
             "net": self.rates.net,
+            "coordinate": self.rates.net * self.rates.coordinate_factor,
             "audio": audio,
             "attention": audio * self.rates.attention_factor,
         }
+        trained = [kind for kind in kinds if groups[kind]]
         optimizer = self.optimizer_factory(
-            [{"params": groups[kind], "lr": lr[kind]} for kind in groups if groups[kind]]
+            [{"params": groups[kind], "lr": lr[kind]} for kind in trained]
         )
+
+        def factor(_step: int, kind: str) -> float:
+            rests = kind == "coordinate" and self.progress < self.rates.coordinate_from
+            return 0.0 if rests else self.rates.at(self.progress)
+
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda _step: self.rates.at(self.progress)
+            optimizer, [partial(factor, kind=kind) for kind in trained]
         )
         return {
             "optimizer": optimizer,

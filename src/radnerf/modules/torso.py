@@ -102,7 +102,7 @@ class JointModule(HeadModule):
             batch.rays,
             batch.xy,
             batch.background,
-            portrait.head_state(batch.conditioning),
+            self.head_state(batch),
             portrait.torso_state(batch.conditioning),
             jitter,
         )
