@@ -81,9 +81,8 @@ def test_shares_draw_where_they_say(data: ClipDataModule) -> None:
 
 def test_patches_are_squares_around_the_lips(data: ClipDataModule) -> None:
     data.use(Sampling(n_frames=2, patch_every=1))
-    batch = data.on_after_batch_transfer(
-        {"frame": torch.tensor([1, 2]), "step": torch.tensor(0)}, 0
-    )
+    drawn = {"frame": torch.tensor([1, 2]), "step": torch.tensor(0)}
+    batch = data.on_after_batch_transfer(drawn, 0)
     # The lips square of 8 px, 1.3 times as large, about the same centre.
     assert batch.patch == (10, 10) and len(batch.xy) == 200
     top, bottom, left, right = data.frames.lips[1].tolist()
@@ -91,6 +90,8 @@ def test_patches_are_squares_around_the_lips(data: ClipDataModule) -> None:
     image = torch.from_numpy(data.clip.image(1)).float() / 255
     expected = image[top - 1 : top + 9, left - 1 : left + 9]
     assert torch.equal(batch.target[:100].view(10, 10, 3), expected)
+    data.use(Sampling(n_frames=2, patch_every=1, max_patch_rays=150))
+    assert len(data.on_after_batch_transfer(drawn, 0).xy) == 100
 
 
 def test_a_step_is_the_same_whenever_it_is_made() -> None:

@@ -49,6 +49,7 @@ class Sampling:
     shares: RegionShares = field(default_factory=lambda: RegionShares(head=1.0))
     patch_every: int = 0  # every so many steps the rays are square patches around the lips
     patch_scale: float = 1.3  # side of the patch in sides of the lips rectangle
+    max_patch_rays: int = 65536  # a step with patches looks at fewer frames rather than at more
 
 
 class FrameStream(IterableDataset):
@@ -144,6 +145,7 @@ class ClipDataModule(pl.LightningDataModule):
         every = self.sampling.patch_every
         if every and step % every == every - 1:
             side = self.patch_side
+            frame = frame[: max(1, self.sampling.max_patch_rays // side**2)]
             pixels = self.sampler.patch(frame, self.frames.lips, side)
             return to_device(self.gather(frame, *pixels, patch=(side, side)), device)
         pixels = self.sampler.draw(frame, self.n_rays, self.sampling.shares, generator)

@@ -15,6 +15,7 @@ from torchmetrics.functional import pearson_corrcoef
 
 from radnerf.errors import UserError
 from radnerf.geometry.face68 import MESH_TO_68, MOUTH, mouth_opening
+from radnerf.preprocess.landmarks import quiet
 
 # The detector's network sees the face at 192 px; smaller frames are enlarged first, because its
 # face finder misses them otherwise.
@@ -36,7 +37,9 @@ class FaceLandmarks:
                 "Landmarks need mediapipe before 0.10.30, which exists for Python 3.10 to 3.12: "
                 "pip install 'mediapipe<0.10.30'."
             ) from error
-        self._mesh = FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
+        with quiet():
+            self._mesh = FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
+            self._mesh.process(np.zeros((8, 8, 3), np.uint8))  # the native library talks once
 
     def __enter__(self) -> FaceLandmarks:
         return self
