@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import urllib.request
 from dataclasses import dataclass, field
@@ -129,3 +130,5 @@ def _download(url: str, path: Path, sha256: str | None) -> None:
         raise UserError(f"{url} cannot be downloaded ({error}): {by_hand}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()  # only if nothing came
