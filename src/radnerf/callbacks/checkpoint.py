@@ -8,9 +8,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from radnerf.memory import give_back
+
 
 class StageCheckpoint(pl.Callback):
     """Saves a stage's checkpoint every so many seconds, never leaving half a file.
+
+    Each time also returns the memory that training has freed (see radnerf.memory).
 
     Args:
         path: of the checkpoint.
@@ -43,4 +47,5 @@ class StageCheckpoint(pl.Callback):
         temporary = self.path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
         temporary.replace(self.path)
+        give_back()
         self._last = time.monotonic()
