@@ -7,7 +7,8 @@ Gauss-Newton with iteratively reweighted (Geman-McClure) residuals, in two passe
 together on frames spread over the clip, with the poses eliminated by the Schur complement; then
 the poses of all frames on the fixed shape, with a prior on their acceleration. The prior looks
 both ways in time, so it does not lag, and it is weighed against the noise measured in the
-residuals, so it vanishes on clean landmarks.
+residuals, so it vanishes on clean landmarks. How much a head accelerates is measured too, axis by
+axis, on a first smooth track: heads nod faster than they lean.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ CHUNK = 250  # frames whose derivatives are held at a time
 SMALL_STEP = 1e-6  # radians and world units
 # Landmark errors of one frame are correlated: however many points, they count as this many.
 INDEPENDENT_POINTS = 40.0
-# Spread of a head's acceleration a frame: degrees, and parts of its distance.
+# Spread of a head's acceleration a frame: degrees, and parts of its distance. That of the clip
+# may be between these parts of it; a smooth track shows less of it than there is.
 ACCELERATION_DEG = 0.15
 ACCELERATION_SHIFT = 3e-4
+ACCELERATION_RANGE = (0.1, 3.0)
+ACCELERATION_HIDDEN = 1.5
+SMOOTHINGS = 4
 # Residuals below this share of the face's size count as exact.
-EXACT = 0.004
+EXACT = 0.001
 
 
 @dataclass
@@ -98,9 +103,17 @@ def solve_poses(
     residual = _project(shape, rotation, shift) - observed
     noise = max(_spread(residual, trust), 0.05 * small)
     rough = _jitter(rotation)
-    rotation, shift = _fit_poses(
-        observed, shape, trust, rotation, shift, noise, noise, pose_iterations
-    )
+    usual = np.repeat([np.deg2rad(ACCELERATION_DEG), ACCELERATION_SHIFT], 3)
+    usual[3:] *= np.median(shift[:, 2])
+    low, high = (part * usual for part in ACCELERATION_RANGE)
+    spread = usual
+    for _ in range(SMOOTHINGS):
+        rotation, shift = _fit_poses(
+            observed, shape, trust, rotation, shift, _Prior(noise, spread), noise, pose_iterations
+        )
+        if len(observed) > 2:
+            shown = np.sqrt((_accelerations(rotation, shift) ** 2).mean(0))
+            spread = np.clip(ACCELERATION_HIDDEN * shown, low, high)
     residual = _project(shape, rotation, shift) - observed
     pose = np.zeros((len(observed), 4, 4))
     pose[:, :3, :3] = rotation.transpose(0, 2, 1)
@@ -210,23 +223,39 @@ def _steps(rotation: Float[np.ndarray, "t 3 3"]) -> Float[np.ndarray, "t-1 3"]:
     return np.asarray(Rotation.from_matrix(relative).as_rotvec())
 
 
+def _accelerations(
+    rotation: Float[np.ndarray, "t 3 3"], shift: Float[np.ndarray, "t 3"]
+) -> Float[np.ndarray, "t-2 6"]:
+    """Second differences in time of the turn (radians) and the shift."""
+    velocity = np.concatenate([_steps(rotation), np.diff(shift, axis=0)], -1)
+    return np.diff(velocity, axis=0)
+
+
+@dataclass
+class _Prior:
+    """What is known of a track before the landmarks are looked at."""
+
+    noise: float  # of one coordinate of a landmark
+    acceleration: Float[np.ndarray, " 6"]  # spread a frame: turn (radians), shift
+
+
 def _fit_poses(
     observed: Float[np.ndarray, "t k 2"],
     shape: Float[np.ndarray, "k 3"],
     trust: Float[np.ndarray, " k"],
     rotation: Float[np.ndarray, "t 3 3"],
     shift: Float[np.ndarray, "t 3"],
-    noise: float | None,
+    prior: _Prior | None,
     floor: float,
     iterations: int,
 ) -> tuple[Float[np.ndarray, "t 3 3"], Float[np.ndarray, "t 3"]]:
-    """Poses on a fixed shape; with `noise` (of one coordinate) also smooth in time."""
+    """Poses on a fixed shape; with a prior also smooth in time."""
     n = len(observed)
     for _ in range(iterations):
         residual = observed - _project(shape, rotation, shift)
         weight = _robust(residual, trust, floor)
-        if noise is not None:
-            weight = weight * (INDEPENDENT_POINTS / trust.sum() / noise**2)
+        if prior is not None:
+            weight = weight * (INDEPENDENT_POINTS / trust.sum() / prior.noise**2)
         hessian, gradient = np.empty((n, 6, 6)), np.empty((n, 6))
         for part in (slice(i, i + CHUNK) for i in range(0, n, CHUNK)):
             _, by_pose = _slopes(shape, rotation[part], shift[part])
@@ -234,11 +263,11 @@ def _fit_poses(
             weighted = jacobian.transpose(0, 2, 1) * np.repeat(weight[part], 2, 1)[:, None]
             hessian[part] = weighted @ jacobian
             gradient[part] = (weighted @ residual[part].reshape(len(by_pose), -1, 1))[..., 0]
-        if noise is None or n < 3:
+        if prior is None or n < 3:
             damping = 1e-9 * np.trace(hessian, axis1=1, axis2=2)[:, None, None] * np.eye(6)
             step = np.linalg.solve(hessian + damping, gradient[..., None])[..., 0]
         else:
-            step = _smooth_step(hessian, gradient, rotation, shift)
+            step = _smooth_step(hessian, gradient, rotation, shift, prior.acceleration)
         rotation, shift = _turn(step[:, :3], rotation), shift + step[:, 3:]
         if np.abs(step).max() < SMALL_STEP:
             break
@@ -250,14 +279,12 @@ def _smooth_step(
     gradient: Float[np.ndarray, "t 6"],
     rotation: Float[np.ndarray, "t 3 3"],
     shift: Float[np.ndarray, "t 3"],
+    spread: Float[np.ndarray, " 6"],
 ) -> Float[np.ndarray, "t 6"]:
     """Gauss-Newton step of all frames at once, with the prior on acceleration (banded)."""
     n = len(hessian)
-    spread_shift = ACCELERATION_SHIFT * np.median(shift[:, 2])
-    # Depth is seen worst and moves no faster than the rest: the same spread serves.
-    precision = np.repeat([np.deg2rad(ACCELERATION_DEG), spread_shift], 3) ** -2.0
-    velocity = np.concatenate([_steps(rotation), np.diff(shift, axis=0)], -1)
-    acceleration = np.diff(velocity, axis=0) * precision
+    precision = spread**-2.0
+    acceleration = _accelerations(rotation, shift) * precision
     gradient = gradient.copy()
     gradient[:-2] -= acceleration
     gradient[1:-1] += 2 * acceleration
