@@ -1,3 +1,4 @@
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,31 @@ def test_frame_store_is_mapped_and_equals_the_files(tiny_clip: Path) -> None:
     assert np.array_equal(store.images[5].numpy(), clip.image(5))
     assert np.array_equal(store.torso[5].numpy(), clip.torso(5))
     assert np.array_equal(store.labels[5].numpy(), clip.parsing(5))
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="this system has no madvise")
+def test_reading_a_long_clip_leaves_little_of_it_in_memory(
+    data: ClipDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (400, 256, 512, 3))
+    frames[:] = 7
+    frames.flush()
+    del frames
+    array = np.load(tmp_path / "a.npy", mmap_mode="c")
+    data.frames.maps = [array._mmap]
+
+    def resident_mb() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("RssFile"))
+
+    monkeypatch.setattr("radnerf.data.datamodule.MAX_MAPPED_BYTES", 10 * 24 * 32 * 8)
+    before = resident_mb()
+    assert int(array.sum(dtype=np.int64)) == 7 * array.size
+    assert resident_mb() > before + 100
+    for _ in range(11):
+        data.whole_frame(0)
+    assert resident_mb() < before + 30
+    assert int(array[399].sum()) == 7 * array[399].size
 
 
 def test_cache_is_made_anew_when_an_image_changes(tiny_clip: Path) -> None:

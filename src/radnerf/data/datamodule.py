@@ -27,7 +27,7 @@ from radnerf.audio import (
     mouth_lead,
 )
 from radnerf.data.clip import HEAD, Clip
-from radnerf.data.frames import FrameStore
+from radnerf.data.frames import BYTES_PER_PIXEL, FrameStore
 from radnerf.data.sampling import PixelSampler, RegionShares
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.face68 import mouth_opening
@@ -37,6 +37,8 @@ from radnerf.types import Batch, Conditioning, Rays, to_device
 
 # Frames with shut eyes are rare and small; they are drawn this much more often.
 BLINK_BONUS = 3.0
+# Of the mapped frames, at most so much may lie in memory because it was read.
+MAX_MAPPED_BYTES = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class ClipDataModule(pl.LightningDataModule):
         self.first_step = 0
         self.n_rays = self.sampling.n_rays
         self._ready = False
+        self._read_bytes = 0
 
     def setup(self, stage: str | None = None) -> None:
         """Open the clip once; later calls do nothing."""
@@ -123,6 +126,7 @@ class ClipDataModule(pl.LightningDataModule):
         self.sampler = PixelSampler(self.frames, self.clip.n_train)
         lips = self.frames.lips[: self.clip.n_train]
         self.lips_side = int((lips[:, 1] - lips[:, 0]).float().median())
+        self.frames.release()
         self._ready = True
 
     def use(self, sampling: Sampling, first_step: int = 0) -> None:
@@ -166,6 +170,7 @@ class ClipDataModule(pl.LightningDataModule):
         patch: tuple[int, int] | None = None,
     ) -> Batch:
         """Everything known of pixels (row, column) of the frames frame[slot]."""
+        self._count_read(len(frame))
         store, (height, width) = self.frames, self.clip.size
         pixel = (frame[slot] * height + row) * width + column
         target = _floats(store.images.view(-1, 3)[pixel])
@@ -190,6 +195,14 @@ class ClipDataModule(pl.LightningDataModule):
             conditioning=self.conditioning(frame),
             patch=patch,
         )
+
+    def _count_read(self, n_frames: int) -> None:
+        """Before n_frames are read: keep what lies in memory of the mapped frames bounded."""
+        height, width = self.clip.size
+        self._read_bytes += n_frames * height * width * BYTES_PER_PIXEL
+        if self._read_bytes > MAX_MAPPED_BYTES:
+            self.frames.release()
+            self._read_bytes = 0
 
     def conditioning(self, frame: Int[Tensor, " f"]) -> Conditioning:
         """What drives the given frames."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from radnerf.data.clip import (
 from radnerf.geometry.motion import planar_motion
 
 _CACHE_VERSION = 3
+BYTES_PER_PIXEL = 3 + 4 + 1  # of images, torso and labels
 
 
 @dataclass
@@ -41,6 +44,7 @@ class FrameStore:
     eyes: Int[Tensor, "t 4"]
     landmarks: Float[Tensor, "t 68 2"]  # pixels, x and y
     torso_motion: Float[Tensor, "t 3"]  # shift and turn of the torso, see geometry/motion.py
+    maps: list[mmap.mmap] = field(default_factory=list)  # what lies behind the big arrays
 
     @classmethod
     def open(cls, clip: Clip, report: Callable[[int, int], None] | None = None) -> FrameStore:
@@ -57,10 +61,22 @@ class FrameStore:
             stamp.unlink(missing_ok=True)
             _write_cache(clip, folder, report)
             _write_text(stamp, json.dumps(fingerprint))
-        arrays = {name: _mapped(folder / f"{name}.npy") for name in names}
+        arrays, maps = {}, []
+        for name in names:
+            arrays[name], mapped = _mapped(folder / f"{name}.npy")
+            maps.append(mapped)
         face, lips, eyes = arrays.pop("rectangles").unbind(1)
         background = torch.from_numpy(clip.background())
-        return cls(**arrays, background=background, face=face, lips=lips, eyes=eyes)
+        return cls(**arrays, background=background, face=face, lips=lips, eyes=eyes, maps=maps)
+
+    def release(self) -> None:
+        """Let go of the pages that were read; the system still has them while it has room.
+
+        Without this a long clip would in time lie in memory as a whole.
+        """
+        for mapped in self.maps:
+            if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _fingerprint(clip: Clip) -> dict[str, object]:
@@ -83,35 +99,59 @@ def _sources(clip: Clip) -> list[tuple[str, int, str]]:
 
 def _write_cache(clip: Clip, folder: Path, report: Callable[[int, int], None] | None) -> None:
     count, (height, width) = len(clip), clip.size
-    shapes = {"images": (height, width, 3), "torso": (height, width, 4), "labels": (height, width)}
-    maps = {
-        name: np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=(count, *shape)
-        )
-        for name, shape in shapes.items()
-    }
     rectangles = np.zeros((count, 3, 4), np.int64)
     points = np.zeros((count, 68, 2), np.float32)
-    for i in range(count):
-        maps["images"][i] = clip.image(i)
-        maps["torso"][i] = clip.torso(i)
-        maps["labels"][i] = clip.parsing(i)
-        points[i] = clip.landmarks(i)
-        clipped = np.clip(points[i], 0, [width - 1, height - 1]).astype(np.float32)
-        rectangles[i] = (
-            face_rectangle(clipped),
-            lips_rectangle(clipped, height, width),
-            _eyes_rectangle(clipped, height, width),
+    torso_share = np.zeros((height, width))
+    with ExitStack() as stack:
+        images, torso, labels = (
+            stack.enter_context(_ArrayFile(folder / f"{name}.npy", (count, height, width, *more)))
+            for name, more in (("images", (3,)), ("torso", (4,)), ("labels", ()))
         )
-        if report:
-            report(i + 1, count)
-    for array in maps.values():
-        array.flush()
+        for i in range(count):
+            parsing = clip.parsing(i)
+            images.append(clip.image(i))
+            torso.append(clip.torso(i))
+            labels.append(parsing)
+            torso_share += (parsing == TORSO) / count
+            points[i] = clip.landmarks(i)
+            clipped = np.clip(points[i], 0, [width - 1, height - 1]).astype(np.float32)
+            rectangles[i] = (
+                face_rectangle(clipped),
+                lips_rectangle(clipped, height, width),
+                _eyes_rectangle(clipped, height, width),
+            )
+            if report:
+                report(i + 1, count)
+        motion = planar_motion(images.read, torso_share > 0.98, count, clip.n_train // 2)
     np.save(folder / "rectangles.npy", rectangles)
     np.save(folder / "landmarks.npy", points)
-    always_torso = (maps["labels"] == TORSO).mean(0) > 0.98
-    motion = planar_motion(lambda i: maps["images"][i], always_torso, count, clip.n_train // 2)
     np.save(folder / "torso_motion.npy", motion)
+
+
+class _ArrayFile:
+    """An .npy file of bytes, written row by row; a mapped one would fill the memory."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.file = path.open("w+b")
+        self.row = shape[1:]
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(self.file, header)
+        self.start = self.file.tell()
+
+    def __enter__(self) -> _ArrayFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def append(self, row: UInt8[np.ndarray, "*shape"]) -> None:
+        assert row.shape == self.row
+        self.file.write(row.tobytes())
+
+    def read(self, i: int) -> UInt8[np.ndarray, "*shape"]:
+        size = int(np.prod(self.row))
+        self.file.seek(self.start + i * size)
+        return np.frombuffer(self.file.read(size), np.uint8).reshape(self.row)
 
 
 def _eyes_rectangle(
@@ -129,9 +169,10 @@ def _eyes_rectangle(
     )
 
 
-def _mapped(path: Path) -> Tensor:
+def _mapped(path: Path) -> tuple[Tensor, mmap.mmap]:
     # Mapped copy-on-write: torch wants writable memory, and nothing here ever writes to it.
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    array = np.load(path, mmap_mode="c")
+    return torch.from_numpy(array), array._mmap
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 from rich.progress import track
 from torch import Tensor
+from torchmetrics import Metric
 
 from radnerf.audio import load_audio
 from radnerf.data.clip import SAMPLE_RATE
@@ -23,7 +27,10 @@ from radnerf.metrics.landmarks import FaceLandmarks, LandmarkDistance, MouthCorr
 from radnerf.metrics.lpips import load_lpips
 from radnerf.rendering.portrait import Portrait
 
-Frames = UInt8[np.ndarray, "t h w 3"]
+Frame = UInt8[np.ndarray, "h w 3"]
+
+SHUFFLED, FROZEN = "control.shuffled_audio", "control.frozen_mouth"
+STRIP = 5  # frames in the picture
 
 
 @torch.inference_mode()
@@ -34,42 +41,78 @@ def evaluate(
 
     Everything is rendered as it is at inference: zero appearance codes, smoothed audio codes. The
     controls render the same frames with the audio of other held-out frames, and with the mean
-    audio code of the training frames.
+    audio code of the training frames. One frame is held at a time, however long the clip.
     """
     portrait.eval()
     clip = data.clip
-    held_out = torch.arange(clip.n_train, len(clip))
-    codes = smooth_track(encode(portrait, data, torch.arange(len(clip))))
-    shuffle = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed))
-    frozen = codes[: clip.n_train].mean(0).expand(len(held_out), -1)
+    held_out = list(range(clip.n_train, len(clip)))
+    mean_frame = to_bytes(data.frames.images[:: max(1, clip.n_train // 100)].float().mean(0) / 255)
+    image, mouth, perceptual = ImageMetrics(), MouthMetrics.open(), PerceptualMetric.open()
+    strip: list[tuple[Frame, Frame, Frame]] = []
+    picked = set(np.linspace(held_out[0], held_out[-1], STRIP).round().astype(int).tolist())
 
-    truth = np.stack([clip_image(data, int(i)) for i in held_out])
-    began = time.monotonic()
-    full = render(portrait, data, held_out, codes[held_out], "test")
-    seconds = time.monotonic() - began
-    shuffled = render(portrait, data, held_out, codes[held_out][shuffle], "shuffled audio")
-    still = render(portrait, data, held_out, frozen, "frozen mouth")
-    pose_alone = render(portrait, data, held_out, codes[held_out], "pose alone", torso_track=False)
-    heads = np.stack([head_over_truth(portrait, data, int(i), codes[i]) for i in held_out])
-    mean_frame = data.frames.images[:: max(1, clip.n_train // 100)].float().mean(0)
-
-    metrics: dict[str, Any] = {
-        "head.psnr": image_metric(psnr(), heads, truth),
-        "full.psnr": image_metric(psnr(), full, truth),
-        "full_pose_alone.psnr": image_metric(psnr(), pose_alone, truth),
-        "full.ssim": image_metric(ssim(), full, truth),
-        "control.mean_frame.psnr": image_metric(
-            psnr(), np.broadcast_to(mean_frame.byte().cpu().numpy(), truth.shape), truth
-        ),
-        "speed.render_fps": len(held_out) / seconds,
+    with ExitStack() as stack:
+        if mouth.detector is not None:
+            stack.enter_context(mouth.detector)
+        writer = stack.enter_context(VideoWriter(video, clip.fps, held_out_sound(data)))
+        for i, shown in track(renderings(portrait, data, seed), "test", len(held_out)):
+            truth, full = clip_image(data, i), shown["full"]
+            for name in ("head", "full", "full_pose_alone"):
+                image.update(name, shown[name], truth)
+            image.update("control.mean_frame", mean_frame, truth)
+            mouth.update({name: shown[name] for name in ("full", SHUFFLED, FROZEN)}, truth)
+            perceptual.update(full, truth)
+            writer.write(side_by_side((truth, full)))
+            if i in picked:
+                strip.append((truth, full, shown["head"]))
+    comparison_strip(
+        video.with_suffix(".png"),
+        [list(row) for row in zip(*strip, strict=True)],
+        ["truth", "rendering", "head over true torso"],
+    )
+    return {
+        **image.compute(),
+        **mouth.compute(),
+        **perceptual.compute(),
+        "speed.render_fps": render_fps(portrait, data, held_out[:: max(1, len(held_out) // 20)]),
         "device": str(next(portrait.parameters()).device),
         "frames.train": clip.n_train,
         "frames.test": len(held_out),
     }
-    metrics |= mouth_metrics(truth, full, shuffled, still)
-    metrics |= perceptual_metric(full, truth)
-    write_pictures(video, truth, full, heads, held_out_sound(data), clip.fps)
-    return metrics
+
+
+def renderings(
+    portrait: Portrait, data: ClipDataModule, seed: int
+) -> Iterator[tuple[int, dict[str, Frame]]]:
+    """Every held-out frame in every way that is measured, by name."""
+    n_train, n_frames = data.clip.n_train, len(data.clip)
+    codes = smooth_track(encode(portrait, data, torch.arange(n_frames)))
+    generator = torch.Generator().manual_seed(seed)
+    shuffle = n_train + torch.randperm(n_frames - n_train, generator=generator)
+    frozen = codes[:n_train].mean(0)
+    render = renderer(portrait, data)
+    for i in range(n_train, n_frames):
+        yield (
+            i,
+            {
+                "full": render(i, codes[i], True),
+                "full_pose_alone": render(i, codes[i], False),
+                "head": head_over_truth(portrait, data, i, codes[i]),
+                SHUFFLED: render(i, codes[shuffle[i - n_train]], True),
+                FROZEN: render(i, frozen, True),
+            },
+        )
+
+
+def render_fps(portrait: Portrait, data: ClipDataModule, frames: list[int]) -> float:
+    """Finished frames a second, one at a time."""
+    codes = encode(portrait, data, torch.tensor(frames))
+    render = renderer(portrait, data)
+    render(frames[0], codes[0], True)
+    began = time.monotonic()
+    for i, code in zip(frames, codes, strict=True):
+        render(i, code, True)
+    return len(frames) / (time.monotonic() - began)
 
 
 def encode(portrait: Portrait, data: ClipDataModule, frames: Tensor) -> Float[Tensor, "f d"]:
@@ -79,39 +122,33 @@ def encode(portrait: Portrait, data: ClipDataModule, frames: Tensor) -> Float[Te
     )
 
 
-def render(
-    portrait: Portrait,
-    data: ClipDataModule,
-    frames: Tensor,
-    codes: Tensor,
-    what: str,
-    torso_track: bool = True,
-) -> Frames:
-    """The finished frames with the given audio codes.
+def renderer(
+    portrait: Portrait, data: ClipDataModule
+) -> Callable[[int, Float[Tensor, " d"], bool], Frame]:
+    """A function of the frame, its audio code, and where its torso is.
 
-    Args:
-        torso_track: the torso is where it was in the frame; else where the head pose lets expect.
+    With True the torso is where it was in the frame, else where the head pose lets expect it.
     """
     clip, background = data.clip, data.frames.background.float() / 255
-    images = []
-    for i, code in track(list(zip(frames.tolist(), codes, strict=True)), what):
-        image = portrait.render(
-            data.poses[i],
-            clip.focal,
-            clip.centre,
-            clip.size,
-            code,
-            float(data.eye[i]),
-            background,
-            data.frames.torso_motion[i] if torso_track else None,
+
+    def render(i: int, code: Float[Tensor, " d"], torso_track: bool) -> Frame:
+        return to_bytes(
+            portrait.render(
+                data.poses[i],
+                clip.focal,
+                clip.centre,
+                clip.size,
+                code,
+                float(data.eye[i]),
+                background,
+                data.frames.torso_motion[i] if torso_track else None,
+            )
         )
-        images.append(to_bytes(image))
-    return np.stack(images)
+
+    return render
 
 
-def head_over_truth(
-    portrait: Portrait, data: ClipDataModule, i: int, code: Tensor
-) -> UInt8[np.ndarray, "h w 3"]:
+def head_over_truth(portrait: Portrait, data: ClipDataModule, i: int, code: Tensor) -> Frame:
     """Frame i with the rendered head over the true torso and the background plate."""
     batch = data.whole_frame(i)
     driving = batch.conditioning
@@ -121,59 +158,87 @@ def head_over_truth(
     return to_bytes(image.view(*data.clip.size, 3))
 
 
-def image_metric(metric: Any, rendered: Frames, truth: Frames) -> float:
-    """A torchmetrics image metric over frames, one at a time."""
-    for a, b in zip(rendered, truth, strict=True):
-        metric.update(_image(a), _image(b))
-    return float(metric.compute())
+class ImageMetrics:
+    """PSNR of several renderings, and SSIM of the full one."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, Metric] = {"full.ssim": ssim()}
+
+    def update(self, name: str, rendered: Frame, truth: Frame) -> None:
+        self.metrics.setdefault(f"{name}.psnr", psnr())
+        for key, metric in self.metrics.items():
+            if key.rpartition(".")[0] == name:
+                metric.update(_image(rendered), _image(truth))
+
+    def compute(self) -> dict[str, float]:
+        return {key: float(metric.compute()) for key, metric in self.metrics.items()}
 
 
-def mouth_metrics(truth: Frames, full: Frames, shuffled: Frames, still: Frames) -> dict[str, Any]:
-    """Landmark distance and mouth correlation, with their controls."""
-    names = {
-        "full.lmd": full,
-        "control.shuffled_audio.lmd": shuffled,
-        "control.frozen_mouth.lmd": still,
-    }
-    try:
-        with FaceLandmarks() as detector:
-            true = detector.track(truth)
-            found = {name: detector.track(frames) for name, frames in names.items()}
-    except UserError as error:
-        return dict.fromkeys(names) | {f"{name}.reason": str(error) for name in names}
-    metrics: dict[str, Any] = {}
-    for name, landmarks in found.items():
-        distance, correlation = LandmarkDistance(), MouthCorrelation()
-        distance.update(landmarks, true)
-        correlation.update(landmarks, true)
-        metrics[name] = float(distance.compute())
-        metrics[name.replace("lmd", "mouth_correlation")] = float(correlation.compute())
-    return metrics
+@dataclass
+class MouthMetrics:
+    """Landmark distance and mouth correlation of several renderings; nothing without a detector."""
+
+    detector: FaceLandmarks | None
+    reason: str = ""
+    distance: dict[str, LandmarkDistance] = field(default_factory=dict)
+    correlation: dict[str, MouthCorrelation] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls) -> MouthMetrics:
+        try:
+            return cls(FaceLandmarks())
+        except UserError as error:
+            return cls(None, str(error))
+
+    def update(self, rendered: dict[str, Frame], truth: Frame) -> None:
+        """Add a frame."""
+        true = None if self.detector is None else self.detector.track([truth])
+        for name, frame in rendered.items():
+            distance = self.distance.setdefault(name, LandmarkDistance())
+            correlation = self.correlation.setdefault(name, MouthCorrelation())
+            if self.detector is not None and true is not None:
+                found = self.detector.track([frame])
+                distance.update(found, true)
+                correlation.update(found, true)
+
+    def compute(self) -> dict[str, Any]:
+        if self.detector is None:
+            names = [f"{name}.lmd" for name in self.distance]
+            return dict.fromkeys(names) | {f"{name}.reason": self.reason for name in names}
+        distance = {
+            f"{name}.lmd": float(metric.compute()) for name, metric in self.distance.items()
+        }
+        correlation = {
+            f"{name}.mouth_correlation": float(metric.compute())
+            for name, metric in self.correlation.items()
+        }
+        return distance | correlation
 
 
-def perceptual_metric(full: Frames, truth: Frames) -> dict[str, Any]:
-    """LPIPS, or nothing with the reason."""
-    try:
-        model = load_lpips()
-    except UserError as error:
-        return {"full.lpips": None, "full.lpips.reason": str(error)}
-    distances = [model(_image(a), _image(b)) for a, b in zip(full, truth, strict=True)]
-    return {"full.lpips": float(torch.cat(distances).mean())}
+@dataclass
+class PerceptualMetric:
+    """LPIPS of the full rendering, or nothing with the reason."""
 
+    model: Callable[[Tensor, Tensor], Tensor] | None
+    reason: str = ""
+    distances: list[float] = field(default_factory=list)
 
-def write_pictures(
-    video: Path, truth: Frames, full: Frames, heads: Frames, sound: Sound, fps: float
-) -> None:
-    """The video (truth beside rendering) and a strip of five frames."""
-    with VideoWriter(video, fps, sound) as writer:
-        for pair in zip(truth, full, strict=True):
-            writer.write(side_by_side(pair))
-    pick = np.linspace(0, len(truth) - 1, 5).round().astype(int)
-    comparison_strip(
-        video.with_suffix(".png"),
-        [list(frames[pick]) for frames in (truth, full, heads)],
-        ["truth", "rendering", "head over true torso"],
-    )
+    @classmethod
+    def open(cls) -> PerceptualMetric:
+        try:
+            return cls(load_lpips())
+        except UserError as error:
+            return cls(None, str(error))
+
+    def update(self, rendered: Frame, truth: Frame) -> None:
+        """Add a frame."""
+        if self.model is not None:
+            self.distances.append(float(self.model(_image(rendered), _image(truth))))
+
+    def compute(self) -> dict[str, Any]:
+        if self.model is None:
+            return {"full.lpips": None, "full.lpips.reason": self.reason}
+        return {"full.lpips": float(np.mean(self.distances))}
 
 
 def held_out_sound(data: ClipDataModule) -> Sound:
@@ -184,13 +249,13 @@ def held_out_sound(data: ClipDataModule) -> Sound:
     return Sound.of_samples(wave[first : last + round(SAMPLE_RATE / clip.fps)], SAMPLE_RATE)
 
 
-def clip_image(data: ClipDataModule, i: int) -> UInt8[np.ndarray, "h w 3"]:
+def clip_image(data: ClipDataModule, i: int) -> Frame:
     return data.frames.images[i].cpu().numpy()
 
 
-def to_bytes(image: Float[Tensor, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+def to_bytes(image: Float[Tensor, "h w 3"]) -> Frame:
     return (image.clamp(0, 1) * 255).round().byte().cpu().numpy()
 
 
-def _image(frame: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 3 h w"]:
+def _image(frame: Frame) -> Float[Tensor, "1 3 h w"]:
     return torch.tensor(frame).permute(2, 0, 1)[None].float() / 255

@@ -106,14 +106,21 @@ def solve_poses(
     usual = np.repeat([np.deg2rad(ACCELERATION_DEG), ACCELERATION_SHIFT], 3)
     usual[3:] *= np.median(shift[:, 2])
     low, high = (part * usual for part in ACCELERATION_RANGE)
-    spread = usual
+    accelerating = usual
     for _ in range(SMOOTHINGS):
         rotation, shift = _fit_poses(
-            observed, shape, trust, rotation, shift, _Prior(noise, spread), noise, pose_iterations
+            observed,
+            shape,
+            trust,
+            rotation,
+            shift,
+            _Prior(noise, accelerating),
+            noise,
+            pose_iterations,
         )
         if len(observed) > 2:
             shown = np.sqrt((_accelerations(rotation, shift) ** 2).mean(0))
-            spread = np.clip(ACCELERATION_HIDDEN * shown, low, high)
+            accelerating = np.clip(ACCELERATION_HIDDEN * shown, low, high)
     residual = _project(shape, rotation, shift) - observed
     pose = np.zeros((len(observed), 4, 4))
     pose[:, :3, :3] = rotation.transpose(0, 2, 1)
