@@ -24,13 +24,19 @@ class FakePortrait(nn.Module):
     def encode_audio(self, windows):
         return windows[:, 4, 8].mean(-1, keepdim=True).repeat(1, 64)
 
-    def render(self, pose, focal, centre, size, code, eye, background, torso_motion=None):
-        self.calls.append((pose, focal, centre, size, float(code[0]), eye))
-        image = background.clone()
-        height, width = size
-        image[height // 2 :] = code[0].clamp(0, 5) / 5
-        image[: height // 4, : width // 4] = eye
-        return image
+    @staticmethod
+    def renderer(portrait, focal, centre, size, background):
+        """Stands in for rendering.frame.frame_renderer."""
+
+        def draw(pose, code, eye, torso_motion=None):
+            portrait.calls.append((pose, focal, centre, size, float(code[0]), eye))
+            image = background.copy()
+            height, width = size
+            image[height // 2 :] = round(float(code[0].clamp(0, 5)) * 51)
+            image[: height // 4, : width // 4] = round(255 * eye)
+            return image
+
+        return draw
 
 
 def turned(degrees):

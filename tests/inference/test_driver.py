@@ -18,6 +18,7 @@ VIDEOS = Path(os.environ.get("RADNERF_TEST_VIDEOS", SHARED))
 def portrait(monkeypatch):
     fake = FakePortrait()
     monkeypatch.setattr(driver_module, "load_portrait", lambda bundle: fake)
+    monkeypatch.setattr(driver_module, "frame_renderer", fake.renderer)
     return fake
 
 

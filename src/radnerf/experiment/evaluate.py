@@ -25,6 +25,7 @@ from radnerf.inference.video import Sound, VideoWriter, comparison_strip, side_b
 from radnerf.metrics.image import psnr, ssim
 from radnerf.metrics.landmarks import FaceLandmarks, LandmarkDistance, MouthCorrelation
 from radnerf.metrics.lpips import load_lpips
+from radnerf.rendering.frame import frame_renderer
 from radnerf.rendering.portrait import Portrait
 
 Frame = UInt8[np.ndarray, "h w 3"]
@@ -129,21 +130,14 @@ def renderer(
 
     With True the torso is where it was in the frame, else where the head pose lets expect it.
     """
-    clip, background = data.clip, data.frames.background.float() / 255
+    clip = data.clip
+    draw = frame_renderer(
+        portrait, clip.focal, clip.centre, clip.size, data.frames.background.cpu().numpy()
+    )
 
     def render(i: int, code: Float[Tensor, " d"], torso_track: bool) -> Frame:
-        return to_bytes(
-            portrait.render(
-                data.poses[i],
-                clip.focal,
-                clip.centre,
-                clip.size,
-                code,
-                float(data.eye[i]),
-                background,
-                data.frames.torso_motion[i] if torso_track else None,
-            )
-        )
+        motion = data.frames.torso_motion[i] if torso_track else None
+        return draw(data.poses[i], code, float(data.eye[i]), motion)
 
     return render
 

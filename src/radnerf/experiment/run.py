@@ -13,9 +13,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
+from jaxtyping import Float, Int
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from radnerf import kernels
 from radnerf.callbacks import ExponentialMovingAverage, Preview, StageCheckpoint, StageProgress
@@ -23,7 +25,7 @@ from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
 from radnerf.experiment.evaluate import encode, evaluate
 from radnerf.experiment.folder import RunFolder, write_text
-from radnerf.fields.audio_net import mouth_codes, rest_code
+from radnerf.fields.audio_net import mouth_codes, rest_code, smooth_track
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.metrics.report import write_metrics
 from radnerf.modules.budget import Budget
@@ -92,6 +94,7 @@ def run(config: DictConfig) -> dict[str, Any]:
 
     taught = bool(config.model.stages.head.warm_start_steps)
     remember_rest(portrait, data, taught)
+    refine_grid(portrait, data)
     bundle = _bundle(str(source.id), data, portrait)
     bundle.save(folder.path / "portrait.safetensors")
     console.print(f"portrait: {folder.path / 'portrait.safetensors'}")
@@ -193,6 +196,26 @@ def remember_rest(portrait: Portrait, data: ClipDataModule, taught: bool) -> Non
     else:
         codes = encode(portrait, data, frames)
     portrait.rest_code.copy_(rest_code(codes, data.mouth_opening[frames].to(codes.device)))
+
+
+@torch.no_grad()
+def refine_grid(portrait: Portrait, data: ClipDataModule, n_codes: int = 16) -> None:
+    """Leave out of the head's grid what no frame needs, for mouths and eyes far from each other."""
+    portrait.eval()
+    codes = smooth_track(encode(portrait, data, torch.arange(data.clip.n_train)))
+    eye = torch.linspace(float(data.eye.min()), float(data.eye.max()), n_codes)
+    shuffle = torch.randperm(n_codes, generator=torch.Generator().manual_seed(0))
+    portrait.refine_head_grid(codes[farthest_points(codes, n_codes)], eye[shuffle].to(codes.device))
+
+
+def farthest_points(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " count"]:
+    """Indices of points of which each is as far as possible from those before it."""
+    chosen = [(points - points.mean(0)).norm(dim=1).argmin()]
+    distance = (points - points[chosen[0]]).norm(dim=1)
+    for _ in range(count - 1):
+        chosen.append(distance.argmax())
+        distance = distance.minimum((points - points[chosen[-1]]).norm(dim=1))
+    return torch.stack(chosen)
 
 
 def _save_weights(portrait: Portrait, path: Path) -> None:

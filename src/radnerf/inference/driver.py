@@ -25,6 +25,7 @@ from radnerf.errors import UserError
 from radnerf.fields.audio_net import close_in_pauses, smooth
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.tracks import background_image, eye_track, pose_track, torso_track
+from radnerf.rendering.frame import frame_renderer
 from radnerf.rendering.portrait import Portrait
 
 CODES_AT_ONCE = 64
@@ -87,19 +88,10 @@ class Driver:
 
     @torch.inference_mode()
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-        background = torch.from_numpy(self.background).to(self.device).float() / 255
+        draw = frame_renderer(self.portrait, self.focal, self.centre, self.size, self.background)
         for i, code in enumerate(self.codes()):
-            image = self.portrait.render(
-                self.poses[i].to(self.device),
-                self.focal,
-                self.centre,
-                self.size,
-                code,
-                float(self.eyes[i]),
-                background,
-                None if self.torso_motion is None else self.torso_motion[i],
-            )
-            yield (image.clamp(0, 1) * 255).round().byte().cpu().numpy()
+            motion = None if self.torso_motion is None else self.torso_motion[i]
+            yield draw(self.poses[i], code, float(self.eyes[i]), motion)
 
     def codes(self) -> Iterator[Float[torch.Tensor, " 64"]]:
         """Audio codes of the frames: at rest in pauses, smoothed against trembling lips."""

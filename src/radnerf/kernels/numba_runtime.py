@@ -33,6 +33,11 @@ def exact_loop(function: Callable[..., None]) -> Callable[..., None]:
     return _compile(function, fastmath=False)
 
 
+def serial_loop(function: Callable[..., None]) -> Callable[..., None]:
+    """As loop(), on one core: for work too short to be shared."""
+    return _compile(function, fastmath=FAST, parallel=False)
+
+
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper that loops call."""
     return numba.njit(inline="always", error_model="numpy", fastmath=FAST)(_bare(function))
@@ -43,8 +48,11 @@ def exactly_inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(inline="always", error_model="numpy")(_bare(function))
 
 
-def _compile(function: Callable[..., None], fastmath: Any) -> Callable[..., None]:
-    options = {"parallel": True, "nogil": True, "error_model": "numpy", "fastmath": fastmath}
+def _compile(
+    function: Callable[..., None], fastmath: Any, parallel: bool = True
+) -> Callable[..., None]:
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    options["parallel"] = parallel
     try:
         return numba.njit(cache=True, **options)(_bare(function))
     except RuntimeError:

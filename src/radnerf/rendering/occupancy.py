@@ -85,14 +85,41 @@ class OccupancyGrid(nn.Module):
         points = self.box[0] + (cells + jitter) / size * (self.box[1] - self.box[0])
         answer = torch.zeros_like(self.value)
         answer[cells.unbind(-1)] = query(points)
-        pool = nnf.max_pool3d if len(self.shape) == 3 else nnf.max_pool2d
-        width = 2 * self.dilation + 1
-        spread = pool(answer[None, None], width, 1, self.dilation)[0, 0]
+        spread = _grown(answer, self.dilation)
         decay = torch.ones_like(self.value)
         decay[cells.unbind(-1)] = self.decay
         self.value = torch.maximum(self.value * decay, spread) * self.candidate
         mean = float(self.value[self.candidate].mean())
         self.occupied = self.candidate & (self.value > min(mean, self.threshold))
+
+    @torch.no_grad()
+    def refined(
+        self,
+        query: Callable[[Float[Tensor, "n d"], int], Float[Tensor, " n"]],
+        n_rounds: int,
+        threshold: float,
+        generator: torch.Generator,
+        factor: int = 2,
+    ) -> Bool[Tensor, "*finer"]:
+        """Cells `factor` times as fine, occupied where this grid is and an answer is large enough.
+
+        Args:
+            query: value at points in the box's units, in round 0 .. n_rounds - 1; every round asks
+                each finer cell at a random point inside it.
+            threshold: a finer cell is occupied above it.
+        """
+        finer = self.occupied
+        for axis in range(finer.dim()):
+            finer = finer.repeat_interleave(factor, axis)
+        cells = finer.nonzero()
+        size = torch.tensor(finer.shape, device=cells.device)
+        largest = torch.zeros(finer.shape, device=cells.device)
+        for i in range(n_rounds):
+            jitter = torch.rand(cells.shape, generator=generator, device=cells.device)
+            points = self.box[0] + (cells + jitter) / size * (self.box[1] - self.box[0])
+            at = cells.unbind(-1)
+            largest[at] = torch.maximum(largest[at], query(points, i))
+        return finer & (largest > threshold)
 
     @property
     def occupied_share(self) -> float:
@@ -168,6 +195,10 @@ class VisibleGrid(OccupancyGrid):
     ) -> None:
         """Occupied are the cells seen lately, and their neighbours; the field is not asked."""
         seen = (self.value * self.candidate > self.threshold).float()
-        pool = nnf.max_pool3d if len(self.shape) == 3 else nnf.max_pool2d
-        grown = pool(seen[None, None], 2 * self.dilation + 1, 1, self.dilation)[0, 0]
-        self.occupied = self.candidate & (grown > 0)
+        self.occupied = self.candidate & (_grown(seen, self.dilation) > 0)
+
+
+def _grown(value: Float[Tensor, "*shape"], cells: int) -> Float[Tensor, "*shape"]:
+    """The largest value within so many cells in every direction."""
+    pool = nnf.max_pool3d if value.dim() == 3 else nnf.max_pool2d
+    return pool(value[None, None], 2 * cells + 1, 1, cells)[0, 0]

@@ -101,6 +101,39 @@ class Portrait(nn.Module):
         except TypeError as error:
             raise UserError(f"The portrait's config does not fit this version: {error}.") from error
 
+    @torch.no_grad()
+    def refine_head_grid(
+        self,
+        codes: Float[Tensor, "k d"],
+        eye: Float[Tensor, " k"],
+        faint: float = 0.02,
+        chunk: int = 1 << 17,
+    ) -> None:
+        """Exchange the head's grid for one twice as fine, without the air around the surface.
+
+        For rendering, once training is over. Training needs the air: a surface may move there.
+
+        Args:
+            codes, eye: what drives the head; a cell is needed when any of these needs it.
+            faint: alpha of a sample that is not worth a cell.
+        """
+        step, index = self.marching.step, torch.full((1,), -1, device=codes.device)
+
+        def alpha(points: Tensor, i: int) -> Tensor:
+            state = self.head.state(codes[i : i + 1], eye[i : i + 1], index)
+            parts = []
+            for part in points.split(chunk):
+                frame = torch.zeros(len(part), dtype=torch.long, device=part.device)
+                parts.append(1 - torch.exp(-self.head.density(part, frame, state)[0] * step))
+            return torch.cat(parts)
+
+        generator = torch.Generator(codes.device).manual_seed(0)
+        finer = self.head_grid.refined(alpha, len(codes), faint, generator)
+        config = self.config["head_grid"] | {"shape": list(finer.shape)}
+        self.config = self.config | {"head_grid": config}
+        self.head_grid = build(config).to(codes.device)
+        self.head_grid.restrict(finer)
+
     def encode_audio(self, windows: Float[Tensor, "f 8 16 c"]) -> Float[Tensor, "f d"]:
         """Audio codes of frames, from their feature windows."""
         return self.audio_net(windows)

@@ -17,8 +17,8 @@ def grid_encode(x: Tensor, table: Tensor, levels: GridLevels) -> Tensor:
 
 
 @lru_cache
-def _described(levels: GridLevels) -> tuple[np.ndarray, ...]:
-    """The levels as the loops want them (see loops.py)."""
+def described(levels: GridLevels) -> tuple[np.ndarray, ...]:
+    """Scales, first rows, masks, strides and whether hashed, as the loops want them (loops.py)."""
     folded = np.array(levels.folded)
     return (
         np.array(levels.scales, np.float32),
@@ -42,7 +42,7 @@ class _GridEncode(torch.autograd.Function):
         out = torch.empty(len(x), levels.n_outputs)
         forward = loops.forward2 if levels.dim == 2 else loops.forward3
         features = (0,) * levels.n_features
-        run(forward, x.detach(), table.detach(), features, *_described(levels), out)
+        run(forward, x.detach(), table.detach(), features, *described(levels), out)
         return out
 
     @staticmethod
@@ -54,13 +54,13 @@ class _GridEncode(torch.autograd.Function):
         levels: GridLevels = ctx.levels
         upstream = upstream.contiguous()
         features = (0,) * levels.n_features
-        described = _described(levels)
+        arrays = described(levels)
         plane = levels.dim == 2
         of_x = of_table = None
         if ctx.needs_input_grad[0]:
             of_x = torch.zeros_like(x)
             loop = loops.x_gradient2 if plane else loops.x_gradient3
-            run(loop, x, upstream, table, features, *described, of_x)
+            run(loop, x, upstream, table, features, *arrays, of_x)
         if ctx.needs_input_grad[1]:
             # More threads than levels: each group of levels gets a share of the points, and a
             # copy of the table to write to.
@@ -70,6 +70,6 @@ class _GridEncode(torch.autograd.Function):
             tasks = np.arange(copies * levels.n_levels)
             order = np.concatenate([tasks[first :: threads()] for first in range(threads())])
             loop = loops.table_gradient2 if plane else loops.table_gradient3
-            run(loop, x, upstream, features, order, *described, gradients)
+            run(loop, x, upstream, features, order, *arrays, gradients)
             of_table = gradients[0] if copies == 1 else gradients.sum(0)
         return of_x, of_table, None

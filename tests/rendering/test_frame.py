@@ -1,0 +1,197 @@
+"""Whole frames by the CPU's renderer against the plain-torch operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from radnerf import kernels
+from radnerf.errors import KernelUnavailable
+from radnerf.rendering import frame_cpu
+from radnerf.rendering.frame import PlainFrameRenderer, frame_renderer
+from radnerf.rendering.frame_cpu import CpuFrameRenderer, steps_to_occupied
+from radnerf.rendering.portrait import Portrait
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def _back_to_auto() -> Iterator[None]:
+    yield
+    kernels.set_backend("auto")
+
+
+def make_portrait(encoder: str = "tiledgrid", **head: Any) -> Portrait:
+    """A portrait that nobody trained, with contrast: colours, density and torso vary in space."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [f"encoder={encoder}"])
+    parts: Any = OmegaConf.to_container(config.model.portrait, resolve=True)
+    box = [[-0.5, -0.3, -0.4], [0.5, 0.3, 0.4]]
+    parts["audio_net"]["dim"] = 44
+    parts["head"] |= {"n_frames": 3, "box": box, **head}
+    parts["head_grid"]["box"] = box
+    parts["torso"]["n_frames"] = 3
+    torch.manual_seed(0)
+    portrait = Portrait.from_config(parts).eval()
+    with torch.no_grad():
+        for grid in (portrait.head.spatial, portrait.head.ambient, portrait.torso.grid):
+            for level in range(grid.levels.n_levels):  # fine levels say little, as when trained
+                rows = slice(grid.levels.offsets[level], grid.levels.offsets[level + 1])
+                grid.table[rows].uniform_(-2, 2).mul_(0.7**level)
+        for name, value in portrait.named_parameters():
+            if "net.weights" in name and "audio" not in name:
+                value.mul_(2)
+        portrait.head.color_net.weights[-1] *= 5
+        # Air between the clouds.
+        portrait.head.sigma_net.weights[-1][0] *= 8
+    cells = torch.stack(torch.meshgrid(*[torch.linspace(-1, 1, 64)] * 3, indexing="ij"), -1)
+    radius = cells.norm(dim=-1)
+    portrait.head_grid.restrict((radius > 0.6) & (radius < 0.9))
+    rows = torch.linspace(-1, 1, 128)[:, None].expand(128, 128)
+    portrait.torso_grid.restrict(rows.T.roll(3, 0) > 0)
+    return portrait
+
+
+def camera(distance: float = 2.5, turned: bool = False) -> Tensor:
+    """In front of the head, which looks along y; turned looks the other way."""
+    pose = torch.eye(4)
+    pose[:3, :3] = torch.tensor([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+    if turned:
+        pose[:3, :3] = pose[:3, :3] @ torch.diag(torch.tensor([-1.0, 1, -1]))
+    pose[:3, 3] = torch.tensor([0.05, distance, 0.02])
+    return pose
+
+
+def both(
+    portrait: Portrait, size: tuple[int, int], pose: Tensor, eye: float = 0.2
+) -> tuple[np.ndarray, np.ndarray]:
+    """The frame by the CPU's renderer and by the plain operators."""
+    random = np.random.default_rng(1)
+    background = random.integers(0, 255, (*size, 3), dtype=np.uint8)
+    view = 2.4 * max(size), (size[1] / 2 + 0.3, size[0] / 2 - 0.2), size, background
+    code = torch.randn(64, generator=torch.Generator().manual_seed(2))
+    fast = CpuFrameRenderer(portrait, *view)(pose, code, eye)
+    kernels.set_backend("reference")
+    return fast, PlainFrameRenderer(portrait, *view)(pose, code, eye)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = ((a.astype(float) - b.astype(float)) ** 2).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+@pytest.mark.parametrize("encoder", ["tiledgrid", "hashgrid"])
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (96, 81)])
+def test_frame_is_that_of_the_reference(encoder: str, size: tuple[int, int]) -> None:
+    portrait = make_portrait(encoder)
+    fast, plain = both(portrait, size, camera())
+    assert fast.shape == (*size, 3)
+    assert psnr(fast, plain) > 50
+    if size[0] > 50:
+        covered = portrait.render(
+            camera(), 2.4 * 96, (40.8, 47.8), size, torch.zeros(64), 0.2, torch.zeros(*size, 3)
+        )
+        assert float(covered.std()) > 0.05, "there is something to see"
+
+
+@pytest.mark.parametrize("occupied", [True, False])
+def test_full_and_empty_grids(occupied: bool) -> None:
+    portrait = make_portrait()
+    for grid in (portrait.head_grid, portrait.torso_grid):
+        grid.occupied.fill_(occupied)
+    fast, plain = both(portrait, (40, 40), camera())
+    assert psnr(fast, plain) > 50
+
+
+def test_rays_that_all_miss_show_torso_and_background() -> None:
+    fast, plain = both(make_portrait(), (40, 40), camera(turned=True))
+    assert psnr(fast, plain) > 50
+
+
+def test_camera_inside_the_box() -> None:
+    fast, plain = both(make_portrait(), (40, 40), camera(distance=0.1))
+    assert psnr(fast, plain) > 50
+
+
+def test_small_pools_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    portrait = make_portrait()
+    whole, _ = both(portrait, (64, 64), camera())
+    kernels.set_backend("auto")
+    monkeypatch.setattr(frame_cpu, "RAYS_AT_ONCE", 100)
+    monkeypatch.setattr(frame_cpu, "POINTS_AT_ONCE", 100)
+    parts, _ = both(portrait, (64, 64), camera())
+    assert psnr(whole, parts) > 55
+
+
+def test_without_bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_cpu, "matrix_dtype", lambda: torch.float32)
+    fast, plain = both(make_portrait(), (64, 64), camera())
+    assert psnr(fast, plain) > 50
+
+
+def test_frames_follow_what_drives_them_and_stay_as_they_were() -> None:
+    portrait = make_portrait()
+    view = 150.0, (32.0, 32.0), (64, 64), np.full((64, 64, 3), 128, np.uint8)
+    draw = frame_renderer(portrait, *view)
+    code = torch.randn(64, generator=torch.Generator().manual_seed(2))
+    first = draw(camera(), code, 0.25)
+    kept = first.copy()
+    others = [
+        draw(camera(), -code, 0.25),
+        draw(camera(), code, 0.0),
+        draw(camera(2.2), code, 0.25),
+        draw(camera(), code, 0.25, torch.tensor([0.1, 0.05, 0.1])),
+    ]
+    assert np.array_equal(first, kept)
+    assert all(psnr(first, other) < 45 for other in others)
+    assert np.array_equal(draw(camera(), code, 0.25), kept)
+
+
+def test_what_it_cannot_take_goes_operator_by_operator_or_says_why() -> None:
+    portrait = make_portrait(sh_degree=3)
+    assert isinstance(renderer_of(portrait), CpuFrameRenderer)
+    kernels.set_backend("reference")
+    assert isinstance(renderer_of(portrait), PlainFrameRenderer)
+    kernels.set_backend("auto")
+    portrait.head.ambient = torch.nn.Identity()  # type: ignore[assignment]
+    assert isinstance(renderer_of(portrait), PlainFrameRenderer)
+    kernels.set_backend("cpu")
+    with pytest.raises(KernelUnavailable, match="frame/cpu: the ambient encoder is no grid"):
+        renderer_of(portrait)
+
+
+def renderer_of(portrait: Portrait) -> object:
+    background = np.zeros((8, 8, 3), np.uint8)
+    return frame_renderer(portrait, 20.0, (4.0, 4.0), (8, 8), background)
+
+
+def test_steps_to_the_next_occupied_cell() -> None:
+    occupied = np.zeros((7, 5, 9), bool)
+    occupied[2, 1, 4] = True
+    index = np.stack(np.meshgrid(*map(np.arange, occupied.shape), indexing="ij"))
+    expected = np.abs(index - np.array([2, 1, 4])[:, None, None, None]).max(0)
+    assert np.array_equal(steps_to_occupied(occupied), expected)
+    assert (steps_to_occupied(np.zeros((3, 3, 3), bool)) > 3).all()
+
+
+def test_refining_the_grid_leaves_the_picture() -> None:
+    portrait = make_portrait()
+    code = torch.randn(64, generator=torch.Generator().manual_seed(2))
+    before, _ = both(portrait, (64, 64), camera())
+    kernels.set_backend("auto")
+    cells = int(portrait.head_grid.occupied.sum())
+    portrait.refine_head_grid(code.expand(6, 64), torch.full((6,), 0.2))
+    assert portrait.head_grid.occupied.shape == (128, 128, 128)
+    assert int(portrait.head_grid.occupied.sum()) < 8 * cells
+    again = Portrait.from_config(portrait.config)
+    again.load_state_dict(portrait.state_dict())
+    after, _ = both(again, (64, 64), camera())
+    assert psnr(before, after) > 40
