@@ -49,6 +49,20 @@ PARSING_RGB = {
 }
 
 LEFT_EYE_68, RIGHT_EYE_68 = slice(36, 42), slice(42, 48)
+
+
+def _nearest_label(rgb: tuple[int, int, int]) -> int:
+    return min(
+        PARSING_RGB,
+        key=lambda k: sum((a - b) ** 2 for a, b in zip(rgb, PARSING_RGB[k], strict=True)),
+    )
+
+
+# Of the colour cube's corners (red + 2 green + 4 blue): other tools blur or compress their labels.
+_CORNER_LABELS = np.array(
+    [_nearest_label((255 * (k & 1), 255 * (k >> 1 & 1), 255 * (k >> 2))) for k in range(8)],
+    np.uint8,
+)
 OUTER_LIPS_68, MOUTH_68 = slice(48, 60), slice(48, 68)
 
 Pose = Float[np.ndarray, "t 4 4"]
@@ -192,10 +206,8 @@ class Clip:
 
     def parsing(self, i: int) -> UInt8[np.ndarray, "h w"]:
         """Labels of frame i (BACKGROUND, HEAD, NECK, TORSO)."""
-        rgb = read_image(self.path("parsing", i, "png")).astype(np.int32)
-        colours = np.array(list(PARSING_RGB.values()))
-        distance = ((rgb[:, :, None] - colours) ** 2).sum(-1)
-        return distance.argmin(-1).astype(np.uint8)
+        bright = read_image(self.path("parsing", i, "png")) > 127
+        return _CORNER_LABELS[bright[..., 0] + 2 * bright[..., 1] + 4 * bright[..., 2]]
 
     def background(self) -> UInt8[np.ndarray, "h w 3"]:
         """The background plate, RGB."""

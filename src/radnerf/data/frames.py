@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,13 +109,12 @@ def _write_cache(clip: Clip, folder: Path, report: Callable[[int, int], None] | 
             stack.enter_context(_ArrayFile(folder / f"{name}.npy", (count, height, width, *more)))
             for name, more in (("images", (3,)), ("torso", (4,)), ("labels", ()))
         )
-        for i in range(count):
-            parsing = clip.parsing(i)
-            images.append(clip.image(i))
-            torso.append(clip.torso(i))
+        for i, (image, cut, parsing, marks) in enumerate(_read_ahead(clip)):
+            images.append(image)
+            torso.append(cut)
             labels.append(parsing)
             torso_share += (parsing == TORSO) / count
-            points[i] = clip.landmarks(i)
+            points[i] = marks
             clipped = np.clip(points[i], 0, [width - 1, height - 1]).astype(np.float32)
             rectangles[i] = (
                 face_rectangle(clipped),
@@ -126,6 +127,17 @@ def _write_cache(clip: Clip, folder: Path, report: Callable[[int, int], None] | 
     np.save(folder / "rectangles.npy", rectangles)
     np.save(folder / "landmarks.npy", points)
     np.save(folder / "torso_motion.npy", motion)
+
+
+def _read_ahead(clip: Clip, n_ahead: int = 64) -> Iterator[tuple[np.ndarray, ...]]:
+    """Image, torso, parsing and landmarks of every frame in order, read by all cores."""
+
+    def read(i: int) -> tuple[np.ndarray, ...]:
+        return clip.image(i), clip.torso(i), clip.parsing(i), clip.landmarks(i)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(clip), n_ahead):
+            yield from pool.map(read, range(start, min(start + n_ahead, len(clip))))
 
 
 class _ArrayFile:
