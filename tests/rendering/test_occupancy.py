@@ -82,3 +82,23 @@ def test_a_share_of_the_cells_is_asked(share: float) -> None:
 
     occupancy.update(query, torch.Generator().manual_seed(0), share)
     assert sum(asked) == pytest.approx(share * 16**3, rel=0.1)
+
+
+def test_refined_cells_are_those_that_some_round_needs() -> None:
+    occupancy = grid()
+    occupancy.restrict(cells()[..., 0] < 0.5)
+    centres = (-0.4, 0.4)
+
+    def query(points: Tensor, i: int) -> Tensor:
+        return ball(0.3, centres[i % 2])(points)  # type: ignore[operator]
+
+    finer = occupancy.refined(query, 40, 50.0, torch.Generator().manual_seed(0), factor=3)
+    assert finer.shape == (48, 48, 48)
+    axis = (torch.arange(48) + 0.5) / 24 - 1
+    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1)
+    distance = torch.stack([(points - c).norm(dim=-1) for c in centres]).amin(0)
+    allowed = points[..., 0] < 0.5
+    half_diagonal = 3**0.5 / 48
+    assert finer[allowed & (distance < 0.3 - half_diagonal)].all()
+    assert not finer[distance > 0.3 + half_diagonal].any()
+    assert not finer[~allowed].any()
