@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
 from jaxtyping import install_import_hook
 
 # Before anything of the package is imported.
 install_import_hook("radnerf", "typechecker.check")
+
+if not torch.cuda.is_available():
+    # Triton's kernels are then tested on the CPU. Before Triton is imported, which reads this.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402

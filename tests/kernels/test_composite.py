@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
+from kernels.devices import device_of
 from torch import Tensor
 
 from radnerf.kernels import available
 from radnerf.kernels.composite import composite
-from radnerf.types import Samples
+from radnerf.types import Samples, to_device
 
 BACKENDS = available("composite")
 COUNTS = [3, 0, 1, 16, 7]
@@ -51,19 +52,21 @@ def test_sum_written_out(backend: str, stop: float) -> None:
     samples = some_samples()
     density, values = torch.rand(len(samples.t)) * 20, torch.randn(len(samples.t), 3)
     expected = torch.tensor(brute_force(density, values, samples, stop))
-    seen, alpha, depth = composite(density, values, samples, stop, backend)
-    got = torch.cat([seen, alpha[:, None], depth[:, None]], 1)
+    device = device_of(backend)
+    inputs = density.to(device), values.to(device), to_device(samples, device)
+    seen, alpha, depth = composite(*inputs, stop, backend)
+    got = torch.cat([seen, alpha[:, None], depth[:, None]], 1).cpu()
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
     assert alpha[1] == 0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_is_behind_an_opaque_sample_has_no_gradient(backend: str) -> None:
-    samples = some_samples()
-    density = torch.zeros(len(samples.t))
+    samples = to_device(some_samples(), device_of(backend))
+    density = torch.zeros_like(samples.t)
     density[samples.offsets[3] + 2] = 1e4
     density.requires_grad_()
-    values = torch.randn(len(density), 2, requires_grad=True)
+    values = torch.randn(len(density), 2, device=density.device, requires_grad=True)
     seen, _, _ = composite(density, values, samples, backend=backend)
     seen.sum().backward()
     assert values.grad is not None and density.grad is not None

@@ -69,6 +69,29 @@ def test_auto_takes_what_accepts_the_tensors_and_says_so_once(
     ]
 
 
+def test_auto_never_takes_tritons_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(dispatch, "find_spec", lambda name: object())
+    assert "triton" in kernels.available("encodings")
+    assert dispatch.pick("encodings", None, DIRECTIONS).__name__.endswith("encodings.cpu")
+    assert dispatch._lacks("encodings", "triton", (DIRECTIONS,)) is None
+
+
+def test_triton_says_why_it_cannot_take_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert "triton" not in kernels.available("encodings")
+    with pytest.raises(KernelUnavailable, match="encodings/triton: no CUDA device"):
+        sh_encode(DIRECTIONS, backend="triton")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(KernelUnavailable, match="encodings/triton: a tensor is on cpu"):
+        sh_encode(DIRECTIONS, backend="triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with pytest.raises(KernelUnavailable, match=r"encodings/triton: a tensor is torch.float64"):
+        sh_encode(DIRECTIONS.double(), backend="triton")
+
+
 def test_the_choice_applies_until_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from kernels.devices import device_of
 
 from radnerf.kernels import available
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
@@ -65,7 +66,8 @@ def test_lookup_by_hand(backend: str, dim: int, kind: str, drop: bool) -> None:
     table = torch.randn(levels.n_entries, 2)
     x = torch.cat([torch.rand(40, dim), torch.tensor([[0.0] * dim, [1.0] * dim, [1.5] * dim])])
     expected = [by_hand(p, table.tolist(), levels, drop) for p in x.tolist()]
-    got = grid_encode(x, table, levels, backend)
+    device = device_of(backend)
+    got = grid_encode(x.to(device), table.to(device), levels, backend).cpu()
     torch.testing.assert_close(got, torch.tensor(expected), rtol=1e-4, atol=2e-5)
 
 
@@ -80,7 +82,8 @@ def test_a_linear_function_is_reproduced(backend: str, dim: int) -> None:
     # A vertex at integer v lies at x = (v - 0.5) / 6.
     table[: len(vertices), 0] = ((vertices - 0.5) / 6) @ slope
     x = torch.rand(100, dim, requires_grad=True)
-    encoded = grid_encode(x, table, levels, backend)
+    device = device_of(backend)
+    encoded = grid_encode(x.to(device), table.to(device), levels, backend).cpu()
     torch.testing.assert_close(encoded[:, 0], x @ slope, atol=1e-5, rtol=0)
     encoded.sum().backward()
     torch.testing.assert_close(x.grad, slope.expand(100, dim), atol=1e-4, rtol=0)

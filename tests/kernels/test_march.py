@@ -6,12 +6,22 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from kernels.devices import device_of
 from torch import Tensor
 
 from radnerf.kernels import available
 from radnerf.kernels.march import march
+from radnerf.types import Samples, to_device
 
 BACKENDS = available("march")
+
+
+def march_on(backend: str, *inputs: Tensor, **options: float | Tensor) -> Samples:
+    """march near 0.05, on the back end's device; its samples brought to the CPU."""
+    device = device_of(backend)
+    moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in options.items()}
+    samples = march(*(v.to(device) for v in inputs), near=0.05, **moved, backend=backend)
+    return to_device(samples, "cpu")
 
 
 def walk(
@@ -42,7 +52,7 @@ def test_samples_are_those_of_a_walk(backend: str, box: Tensor) -> None:
     origins = torch.tensor([[0.1, 0.05, 3.0], [2.0, 1.0, 0.3], [0.0, 0.1, 0.0]])
     directions = torch.tensor([[0.02, 0.03, -1.0], [-0.9, -0.4, 0.1], [0.3, 0.2, 0.5]])
     directions = torch.nn.functional.normalize(directions, dim=1)
-    samples = march(origins, directions, occupancy, box, 0.05, 0.05, 1000, backend=backend)
+    samples = march_on(backend, origins, directions, occupancy, box, step=0.05, max_samples=1000)
     for ray in range(3):
         expected = walk(origins[ray], directions[ray], occupancy, box, 0.05, 0.05)
         got = samples.t[samples.offsets[ray] : samples.offsets[ray + 1]]
@@ -59,7 +69,8 @@ def test_the_nearest_samples_are_kept(
     occupancy = torch.ones(8, 8, 8, dtype=torch.bool)
     rays = make_rays(100)
     few, many = (
-        march(*rays, occupancy, box, 0.05, 0.03, limit, backend=backend) for limit in (4, 1000)
+        march_on(backend, *rays, occupancy, box, step=0.03, max_samples=limit)
+        for limit in (4, 1000)
     )
     assert few.offsets.diff().max() == 4
     for ray in range(100):
@@ -74,8 +85,9 @@ def test_jitter_moves_a_rays_samples_by_its_part_of_a_step(
 ) -> None:
     occupancy = torch.ones(8, 8, 8, dtype=torch.bool)
     rays = make_rays(60)
-    middle = march(*rays, occupancy, box, 0.05, 0.03, 3, backend=backend)
-    start = march(*rays, occupancy, box, 0.05, 0.03, 3, torch.zeros(60), backend=backend)
+    inputs = (*rays, occupancy, box)
+    middle = march_on(backend, *inputs, step=0.03, max_samples=3)
+    start = march_on(backend, *inputs, step=0.03, max_samples=3, jitter=torch.zeros(60))
     both = (middle.offsets.diff() == 3) & (start.offsets.diff() == 3)
     assert both.any()
     for ray in both.nonzero().flatten().tolist():

@@ -1,4 +1,7 @@
-"""Every back end of this machine against the plain-torch reference: values and gradients."""
+"""Every back end of this machine against the plain-torch reference: values and gradients.
+
+The reference runs on the CPU in float32, also where a back end is given 16-bit numbers.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from kernels.devices import device_of
 from torch import Tensor
 
 from radnerf.kernels import available
@@ -15,7 +19,7 @@ from radnerf.kernels.encodings import frequency_encode, sh_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
 from radnerf.kernels.march import march
 from radnerf.kernels.mlp import mlp
-from radnerf.types import Samples
+from radnerf.types import Samples, to_device
 
 SIZES = [0, 1, 7, 4097]
 MakeRays = Callable[[int], tuple[Tensor, Tensor]]
@@ -26,20 +30,38 @@ def fast_backends(op: str) -> list[str]:
 
 
 def with_gradients(
-    function: Callable[..., Tensor | Sequence[Tensor]], inputs: Sequence[Tensor]
+    function: Callable[..., Tensor | Sequence[Tensor]],
+    inputs: Sequence[Tensor],
+    backend: str = "reference",
 ) -> list[Tensor]:
-    """Outputs and the inputs' gradients, for an upstream gradient that every call shares."""
-    inputs = [value.clone().requires_grad_() for value in inputs]
-    outputs = function(*inputs)
+    """Outputs of function(backend, *inputs) and the inputs' gradients, brought to the CPU.
+
+    The upstream gradient is the same in every call, and in eighths, which every dtype holds.
+    """
+    device = device_of(backend)
+    inputs = [value.to(device).clone().requires_grad_() for value in inputs]
+    outputs = function(backend, *inputs)
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     generator = torch.Generator().manual_seed(1)
-    upstream = [torch.randn(o.shape, generator=generator) for o in outputs]
-    torch.autograd.backward(outputs, upstream)
+    upstream = [(8 * torch.randn(o.shape, generator=generator)).round() / 8 for o in outputs]
+    torch.autograd.backward(outputs, [u.to(o) for u, o in zip(upstream, outputs, strict=True)])
     gradients = []
     for value in inputs:
-        assert value.grad is not None
+        assert value.grad is not None and value.grad.dtype == value.dtype
         gradients.append(value.grad)
-    return [output.detach() for output in outputs] + gradients
+    return [result.detach().cpu() for result in (*outputs, *gradients)]
+
+
+def assert_parity(
+    backend: str,
+    function: Callable[..., Tensor | Sequence[Tensor]],
+    inputs: Sequence[Tensor],
+    relative: float,
+) -> None:
+    """Values and gradients of a back end are those of the reference in float32."""
+    got = with_gradients(function, inputs, backend)
+    expected = with_gradients(function, [value.float() for value in inputs])
+    assert_alike([value.float() for value in got], expected, relative)
 
 
 def assert_alike(got: Sequence[Tensor], expected: Sequence[Tensor], relative: float) -> None:
@@ -69,24 +91,20 @@ def test_grid_encode(backend: str, name: str, n: int) -> None:
     # Some points lie outside the box and are clamped.
     x = torch.rand(n, levels.dim) * 1.1 - 0.05
     table = torch.randn(levels.n_entries, levels.n_features)
-    results = [
-        with_gradients(lambda x, table, b=b: grid_encode(x, table, levels, b), [x, table])
-        for b in (backend, "reference")
-    ]
-    assert_alike(*results, relative=1e-3)
+    assert_parity(backend, lambda b, x, t: grid_encode(x, t, levels, b), [x, table], 1e-3)
 
 
 @pytest.mark.parametrize("backend", fast_backends("grid_encode"))
 def test_grid_encode_of_many_points(backend: str) -> None:
-    levels = GridLevels(log2_table_size=14)
+    levels = GridLevels(n_levels=5, log2_table_size=14)
     x, table = torch.rand(65_537, 3), torch.randn(levels.n_entries, 2)
     results = []
     for b in (backend, "reference"):
-        leaf = table.clone().requires_grad_()
-        encoded = grid_encode(x, leaf, levels, b)
+        leaf = table.to(device_of(b)).clone().requires_grad_()
+        encoded = grid_encode(x.to(leaf.device), leaf, levels, b)
         encoded.square().sum().backward()
         assert leaf.grad is not None
-        results.append([encoded.detach(), leaf.grad])
+        results.append([encoded.detach().cpu(), leaf.grad.cpu()])
     assert_alike(*results, relative=1e-3)
 
 
@@ -98,11 +116,7 @@ def test_grid_encode_shares_the_table_among_more_threads_than_levels(
     x, table = torch.rand(4097, 3), torch.randn(levels.n_entries, 2)
     monkeypatch.setattr("radnerf.kernels.numba_runtime.threads", lambda: 5)
     monkeypatch.setattr("numba.set_num_threads", lambda n: None)
-    results = [
-        with_gradients(lambda x, table, b=b: grid_encode(x, table, levels, b), [x, table])
-        for b in (backend, "reference")
-    ]
-    assert_alike(*results, relative=1e-4)
+    assert_parity(backend, lambda b, x, t: grid_encode(x, t, levels, b), [x, table], 1e-4)
 
 
 @pytest.mark.parametrize("backend", fast_backends("grid_encode"))
@@ -110,8 +124,9 @@ def test_grid_encode_survives_what_is_no_number(backend: str) -> None:
     levels = GridLevels()
     x = torch.tensor([[torch.nan, torch.inf, -torch.inf], [0.5, 0.5, 0.5]])
     table = torch.randn(levels.n_entries, 2)
-    good = grid_encode(x, table, levels, backend)[1]
-    torch.testing.assert_close(good, grid_encode(x[1:], table, levels, "reference")[0])
+    device = device_of(backend)
+    good = grid_encode(x.to(device), table.to(device), levels, backend)[1]
+    torch.testing.assert_close(good.cpu(), grid_encode(x[1:], table, levels, "reference")[0])
 
 
 OCCUPANCIES = {
@@ -121,6 +136,23 @@ OCCUPANCIES = {
     "full": lambda: torch.ones(16, 16, 16, dtype=torch.bool),
     "empty": lambda: torch.zeros(16, 16, 16, dtype=torch.bool),
 }
+
+
+def march_on(
+    backend: str,
+    origins: Tensor,
+    directions: Tensor,
+    occupancy: Tensor,
+    box: Tensor,
+    step: float,
+    max_samples: int,
+    jitter: Tensor | None = None,
+) -> Samples:
+    """Samples, brought to the CPU."""
+    device = device_of(backend)
+    inputs = [value.to(device) for value in (origins, directions, occupancy, box)]
+    jitter = None if jitter is None else jitter.to(device)
+    return to_device(march(*inputs, 0.05, step, max_samples, jitter, backend), "cpu")
 
 
 @pytest.mark.parametrize("backend", fast_backends("march"))
@@ -135,7 +167,7 @@ def test_march(
     occupancy = OCCUPANCIES[name]()
     jitter = torch.rand(n) if jittered else None
     a, b = (
-        march(origins, directions, occupancy, box, 0.05, step, 16, jitter, backend=chosen)
+        march_on(chosen, origins, directions, occupancy, box, step, 16, jitter)
         for chosen in (backend, "reference")
     )
     # Not nearly: exactly the same samples.
@@ -149,7 +181,7 @@ def test_march_along_the_axes_and_from_inside(backend: str, box: Tensor) -> None
     directions = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 0, 1], [0, 0, 1]])
     occupancy = torch.rand(32, 32, 32) > 0.7
     a, b = (
-        march(origins, directions, occupancy, box, 0.05, 0.01, 500, backend=chosen)
+        march_on(chosen, origins, directions, occupancy, box, 0.01, 500)
         for chosen in (backend, "reference")
     )
     assert torch.equal(a.t, b.t) and torch.equal(a.offsets, b.offsets)
@@ -161,6 +193,14 @@ def marched(n: int, box: Tensor, make_rays: MakeRays) -> Samples:
     return march(*make_rays(n), occupancy, box, 0.05, 0.03, 16, backend="reference")
 
 
+def composite_of(samples: Samples) -> Callable[..., tuple[Tensor, ...]]:
+    def run(backend: str, density: Tensor, values: Tensor) -> tuple[Tensor, ...]:
+        moved = to_device(samples, device_of(backend))
+        return composite(density, values, moved, backend=backend)
+
+    return run
+
+
 @pytest.mark.parametrize("backend", fast_backends("composite"))
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("channels", [0, 1, 5])
@@ -168,23 +208,16 @@ def test_composite(backend: str, n: int, channels: int, box: Tensor, make_rays: 
     samples = marched(n, box, make_rays)
     density = 100 * torch.rand(len(samples.t)) ** 2
     values = torch.randn(len(samples.t), channels)
-    results = [
-        with_gradients(
-            lambda density, values, b=b: composite(density, values, samples, backend=b),
-            [density, values],
-        )
-        for b in (backend, "reference")
-    ]
-    assert_alike(*results, relative=1e-5)
+    assert_parity(backend, composite_of(samples), [density, values], 1e-5)
 
 
 @pytest.mark.parametrize("backend", fast_backends("composite"))
 def test_composite_of_infinite_density_is_opaque_and_has_finite_gradients(
     backend: str, box: Tensor, make_rays: MakeRays
 ) -> None:
-    samples = marched(50, box, make_rays)
+    samples = to_device(marched(50, box, make_rays), device_of(backend))
     density = torch.full_like(samples.t, 1e30).requires_grad_()
-    _, alpha, _ = composite(density, torch.ones(len(density), 1), samples, backend=backend)
+    _, alpha, _ = composite(density, torch.ones_like(density)[:, None], samples, backend=backend)
     alpha.sum().backward()
     hit = samples.offsets.diff() > 0
     assert torch.equal(alpha, hit.float()) and hit.any() and not hit.all()
@@ -197,6 +230,8 @@ MLPS = {
     "colour": ([80, 64, 3], 0),
     "one layer": ([5, 7], 4),
     "many frames": ([16, 32, 4], 50),
+    "uneven": ([12, 40, 24, 33, 5], 3),
+    "wide": ([6, 200, 24, 3], 2),
 }
 
 
@@ -214,7 +249,7 @@ def run_mlp(backend: str, inputs: Sequence[Tensor], frame: Tensor | None) -> Ten
     x, *rest = inputs
     if frame is None:
         return mlp(x, rest, backend)
-    return mlp(x, rest[:-1], backend, rest[-1], frame)
+    return mlp(x, rest[:-1], backend, rest[-1], frame.to(x.device))
 
 
 @pytest.mark.parametrize("backend", fast_backends("mlp"))
@@ -224,22 +259,19 @@ def test_mlp_in_float32(backend: str, name: str, n: int, monkeypatch: pytest.Mon
     """What a processor without bfloat16 products computes."""
     monkeypatch.setattr("radnerf.kernels.mlp.cpu.matrix_dtype", lambda: torch.float32)
     inputs, frame = mlp_inputs(name, n)
-    results = [
-        with_gradients(lambda *i, b=b: run_mlp(b, i, frame), inputs) for b in (backend, "reference")
-    ]
-    assert_alike(*results, relative=2e-5)
+    assert_parity(backend, lambda b, *i: run_mlp(b, i, frame), inputs, 2e-5)
 
 
 @pytest.mark.parametrize("name", MLPS)
 def test_mlp_in_bfloat16_is_as_near_as_autocast(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("radnerf.kernels.mlp.cpu.matrix_dtype", lambda: torch.bfloat16)
     inputs, frame = mlp_inputs(name, 4097)
-    expected = with_gradients(lambda *i: run_mlp("reference", i, frame), inputs)
-    got = with_gradients(lambda *i: run_mlp("cpu", i, frame), inputs)
+    expected = with_gradients(lambda b, *i: run_mlp(b, i, frame), inputs)
+    got = with_gradients(lambda b, *i: run_mlp(b, i, frame), inputs, "cpu")
 
-    def autocast(*values: Tensor) -> Tensor:
+    def autocast(backend: str, *values: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            return run_mlp("reference", values, frame).float()
+            return run_mlp(backend, values, frame).float()
 
     usual = with_gradients(autocast, inputs)
     for a, b, c in zip(got, expected, usual, strict=True):
@@ -248,10 +280,12 @@ def test_mlp_in_bfloat16_is_as_near_as_autocast(name: str, monkeypatch: pytest.M
         assert (a - b).norm() <= max(2 * (c - b).norm(), 2**-8 * b.norm())
 
 
-def test_mlp_gives_no_gradient_that_nobody_asked_for() -> None:
+@pytest.mark.parametrize("backend", fast_backends("mlp"))
+def test_mlp_gives_no_gradient_that_nobody_asked_for(backend: str) -> None:
     inputs, frame = mlp_inputs("ambient", 7)
+    inputs = [value.to(device_of(backend)) for value in inputs]
     inputs[1].requires_grad_()
-    run_mlp("cpu", inputs, frame).sum().backward()
+    run_mlp(backend, inputs, frame).sum().backward()
     assert inputs[1].grad is not None
     assert all(value.grad is None for value in inputs if value is not inputs[1])
 
@@ -261,11 +295,7 @@ def test_mlp_gives_no_gradient_that_nobody_asked_for() -> None:
 @pytest.mark.parametrize("octaves", [0, 1, 10])
 def test_frequency_encode(backend: str, n: int, octaves: int) -> None:
     x = torch.rand(n, 3) * 2 - 1
-    results = [
-        with_gradients(lambda x, b=b: frequency_encode(x, octaves, b), [x])
-        for b in (backend, "reference")
-    ]
-    assert_alike(*results, relative=1e-5)
+    assert_parity(backend, lambda b, x: frequency_encode(x, octaves, b), [x], 1e-5)
 
 
 @pytest.mark.parametrize("backend", fast_backends("encodings"))
@@ -273,8 +303,87 @@ def test_frequency_encode(backend: str, n: int, octaves: int) -> None:
 @pytest.mark.parametrize("degree", [2, 3, 4])
 def test_sh_encode(backend: str, n: int, degree: int) -> None:
     directions = torch.nn.functional.normalize(torch.randn(n, 3), dim=1)
-    results = [
-        with_gradients(lambda d, b=b: sh_encode(d, degree, b), [directions])
-        for b in (backend, "reference")
-    ]
-    assert_alike(*results, relative=1e-5)
+    assert_parity(backend, lambda b, d: sh_encode(d, degree, b), [directions], 1e-5)
+
+
+# 16-bit tables and activations: back ends that take them, and how much of a tensor's largest value
+# rounding may cost (the sums are float32).
+HALVES = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
+
+
+def half_backends(op: str) -> list[str]:
+    return [name for name in fast_backends(op) if name == "triton"]
+
+
+@pytest.mark.parametrize("backend", half_backends("grid_encode"))
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", ["4 features", "1 feature", "hash 2D"])
+def test_grid_encode_of_a_16_bit_table(backend: str, dtype: torch.dtype, name: str) -> None:
+    levels = GRIDS[name]
+    x = torch.rand(1025, levels.dim)
+    table = torch.randn(levels.n_entries, levels.n_features, dtype=dtype)
+    tolerance = HALVES[dtype]
+    assert_parity(backend, lambda b, x, t: grid_encode(x, t, levels, b), [x, table], tolerance)
+
+
+@pytest.mark.parametrize("backend", half_backends("encodings"))
+@pytest.mark.parametrize("dtype", HALVES)
+def test_encodings_of_16_bits(backend: str, dtype: torch.dtype) -> None:
+    x = torch.nn.functional.normalize(torch.randn(1025, 3), dim=1).to(dtype)
+    assert_parity(backend, lambda b, x: frequency_encode(x, 10, b), [x], HALVES[dtype])
+    assert_parity(backend, lambda b, x: sh_encode(x, 4, b), [x], HALVES[dtype])
+
+
+@pytest.mark.parametrize("backend", half_backends("composite"))
+@pytest.mark.parametrize("dtype", HALVES)
+def test_composite_of_16_bits(
+    backend: str, dtype: torch.dtype, box: Tensor, make_rays: MakeRays
+) -> None:
+    samples = marched(1025, box, make_rays)
+    density = (100 * torch.rand(len(samples.t)) ** 2).to(dtype)
+    values = torch.randn(len(samples.t), 4, dtype=dtype)
+    assert_parity(backend, composite_of(samples), [density, values], HALVES[dtype])
+
+
+def mlp_of_rounded_operands(
+    inputs: Sequence[Tensor], frame: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """Every operand rounded to a dtype, sums in float32: the same ReLUs let through."""
+    x, *weights = (value.to(dtype).float() for value in inputs)
+    bias = weights.pop() if frame is not None else None
+    hidden = x @ weights[0].T
+    if bias is not None and frame is not None:
+        hidden = hidden + bias[frame]
+    for weight in weights[1:]:
+        hidden = hidden.relu().to(dtype).float() @ weight.T
+    return hidden
+
+
+@pytest.mark.parametrize("backend", half_backends("mlp"))
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("name", [name for name in MLPS if name != "wide"])
+def test_mlp_of_16_bits(backend: str, dtype: torch.dtype, name: str) -> None:
+    inputs, frame = mlp_inputs(name, 1025)
+    expected = with_gradients(lambda b, *i: mlp_of_rounded_operands(i, frame, dtype), inputs)
+    rounded = [value.to(dtype) for value in inputs]
+    got = with_gradients(lambda b, *i: run_mlp(b, i, frame), rounded, backend)
+    assert all(value.dtype == dtype for value in got)
+    assert_alike([value.float() for value in got], expected, HALVES[dtype])
+
+
+@pytest.mark.parametrize("backend", half_backends("mlp"))
+@pytest.mark.parametrize("dtype", HALVES)
+def test_mlp_under_autocast_rounds_its_operands_only(backend: str, dtype: torch.dtype) -> None:
+    inputs, frame = mlp_inputs("ambient", 1025)
+    # The frame's bias is no operand.
+    inputs[-1] = inputs[-1].to(dtype).float()
+
+    def run(backend: str, *values: Tensor) -> Tensor:
+        with torch.autocast(device_of(backend), dtype):
+            return run_mlp(backend, values, frame)
+
+    expected = with_gradients(lambda b, *i: mlp_of_rounded_operands(i, frame, dtype), inputs)
+    got = with_gradients(run, inputs, backend)
+    assert_alike(got, expected, HALVES[dtype])
+    assert got[0].dtype == torch.float32
+    torch.testing.assert_close(got[0], expected[0], atol=1e-5, rtol=1e-5)

@@ -2,12 +2,13 @@
 
 An operator is a folder of this package: `reference.py` (plain torch, any device) beside its fast
 back ends `cpu.py` (Numba and bf16 matrix products) and `triton.py`, each with the same functions
-and no heavy import at its top. Nothing is compiled before the first call.
+and imported when a call first needs it. Nothing is compiled before.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -41,12 +42,20 @@ def _cpu_lacks(tensors: tuple[Tensor, ...]) -> str | None:
 def _triton_lacks(tensors: tuple[Tensor, ...]) -> str | None:
     if find_spec("triton") is None:
         return "triton is not installed"
-    if not torch.cuda.is_available():
-        return "no CUDA device"
+    interpreted = triton_interprets()
+    if not (interpreted or torch.cuda.is_available()):
+        return "no CUDA device (TRITON_INTERPRET=1 runs its kernels on the CPU, slowly)"
     for tensor in tensors:
-        if tensor.device.type != "cuda":
+        if tensor.device.type != ("cpu" if interpreted else "cuda"):
             return f"a tensor is on {tensor.device}"
+        if tensor.dtype == torch.float64:
+            return "a tensor is torch.float64"
     return None
+
+
+def triton_interprets() -> bool:
+    """Whether Triton runs kernels on the CPU, to test them; it reads this when it is imported."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 # Fastest first: the order in which auto asks. Each says what it lacks to run on these tensors.
@@ -82,13 +91,15 @@ def available(op: str) -> list[str]:
 def pick(op: str, backend: str | None, *tensors: Tensor | None) -> ModuleType:
     """The module that runs this call of an operator.
 
-    backend: None for the choice of set_backend. auto takes the fastest that accepts the tensors.
+    backend: None for the choice of set_backend. auto takes the fastest that accepts the tensors,
+    never Triton's interpreter.
     Raises KernelUnavailable, with the reason, when a named back end cannot take the call.
     """
     given = tuple(tensor for tensor in tensors if tensor is not None)
     name = _known(_selected if backend is None else backend)
     if name == AUTO:
-        name = next(name for name in BACKENDS if _lacks(op, name, given) is None)
+        names = [name for name in BACKENDS if name != "triton" or not triton_interprets()]
+        name = next(name for name in names if _lacks(op, name, given) is None)
         if (op, name) not in _logged:
             _logged.add((op, name))
             log.info("kernels: %s runs on %s", op, name)

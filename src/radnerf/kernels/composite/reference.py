@@ -15,16 +15,18 @@ def composite(
     counts = samples.offsets.diff()
     column = torch.arange(len(density), device=density.device) - samples.offsets[samples.ray]
     width = int(counts.max()) if rays else 0
-    thickness = density.new_zeros(rays, width)
-    thickness = thickness.index_put((samples.ray, column), density * samples.dt)
+    # Not of the density's type: a density of 16 bits times a step of 32 has 32.
+    of_samples = density * samples.dt
+    thickness = of_samples.new_zeros(rays, width)
+    thickness = thickness.index_put((samples.ray, column), of_samples)
 
     behind = thickness.cumsum(1)[:, :-1]
     before = torch.exp(-torch.nn.functional.pad(behind, (1, 0)))
     weight = before * -torch.expm1(-thickness)
     weight = torch.where(before >= stop, weight, 0)[samples.ray, column]
 
-    seen = values.new_zeros(rays, values.shape[1])
-    seen = seen.index_add(0, samples.ray, weight[:, None] * values)
-    alpha = density.new_zeros(rays).index_add(0, samples.ray, weight)
-    depth = density.new_zeros(rays).index_add(0, samples.ray, weight * samples.t)
+    weighted = weight[:, None] * values
+    seen = weighted.new_zeros(rays, values.shape[1]).index_add(0, samples.ray, weighted)
+    alpha = weight.new_zeros(rays).index_add(0, samples.ray, weight)
+    depth = weight.new_zeros(rays).index_add(0, samples.ray, weight * samples.t)
     return seen, alpha, depth
