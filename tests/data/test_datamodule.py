@@ -7,7 +7,7 @@ import torch
 
 from radnerf.audio import MelExtractor
 from radnerf.data.clip import HEAD, Clip
-from radnerf.data.datamodule import ClipDataModule, FrameStream, Sampling
+from radnerf.data.datamodule import BLOCK_STEPS, ClipDataModule, FrameStream, Sampling
 from radnerf.data.frames import FrameStore
 from radnerf.data.sampling import RegionShares
 
@@ -37,7 +37,7 @@ def test_reading_a_long_clip_leaves_little_of_it_in_memory(
     frames.flush()
     del frames
     array = np.load(tmp_path / "a.npy", mmap_mode="c")
-    data.frames.maps = [array._mmap]
+    data.frames.maps = [array]
 
     def resident_mb() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -51,6 +51,32 @@ def test_reading_a_long_clip_leaves_little_of_it_in_memory(
         data.whole_frame(0)
     assert resident_mb() < before + 30
     assert int(array[399].sum()) == 7 * array[399].size
+
+
+def test_long_clips_are_visited_in_blocks() -> None:
+    stream = FrameStream(torch.ones(20), 8, seed=3, block=6)
+    steps = iter(stream)
+    drawn = [set[int]() for _ in range(4)]
+    ahead = [set[int]() for _ in range(4)]
+    for step in range(4 * BLOCK_STEPS):
+        batch = next(steps)
+        drawn[step // BLOCK_STEPS] |= set(batch["frame"].tolist())
+        ahead[step // BLOCK_STEPS] |= set(batch["next"].tolist())
+    assert [len(frames) for frames in drawn] == [5, 5, 5, 5]
+    assert set().union(*drawn) == set(range(20))
+    assert ahead[:3] == drawn[1:]
+    resumed = iter(FrameStream(torch.ones(20), 8, seed=3, first_step=BLOCK_STEPS + 7, block=6))
+    again = iter(FrameStream(torch.ones(20), 8, seed=3, block=6))
+    for _ in range(BLOCK_STEPS + 7):
+        next(again)
+    assert torch.equal(next(resumed)["frame"], next(again)["frame"])
+
+
+def test_frames_read_ahead_are_the_same_frames(data: ClipDataModule) -> None:
+    before = data.frames.images[21].clone()
+    data.frames.read_ahead([0, 21])
+    data.frames.release()
+    assert torch.equal(data.frames.images[21], before)
 
 
 def test_cache_is_made_anew_when_an_image_changes(tiny_clip: Path) -> None:
@@ -107,7 +133,7 @@ def test_shares_draw_where_they_say(data: ClipDataModule) -> None:
 
 def test_patches_are_squares_around_the_lips(data: ClipDataModule) -> None:
     data.use(Sampling(n_frames=2, patch_every=1))
-    drawn = {"frame": torch.tensor([1, 2]), "step": torch.tensor(0)}
+    drawn = {"frame": torch.tensor([1, 2]), "step": torch.tensor(0), "next": torch.zeros(0)}
     batch = data.on_after_batch_transfer(drawn, 0)
     # The lips square of 8 px, 1.3 times as large, about the same centre.
     assert batch.patch == (10, 10) and len(batch.xy) == 200

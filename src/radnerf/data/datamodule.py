@@ -39,6 +39,8 @@ from radnerf.types import Batch, Conditioning, Rays, to_device
 BLINK_BONUS = 3.0
 # Of the mapped frames, at most so much may lie in memory because it was read.
 MAX_MAPPED_BYTES = 1 << 31
+# A clip of more than WHOLE_BYTES need not fit into memory: it is visited in blocks of frames.
+WHOLE_BYTES, BLOCK_BYTES, BLOCK_STEPS = 1 << 32, 1 << 30, 200
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,52 @@ class Sampling:
 
 
 class FrameStream(IterableDataset):
-    """Endless (step, frame numbers), a function of the seed alone and so the same on resuming."""
+    """Endless (step, frame numbers), a function of the seed alone and so the same on resuming.
+
+    Args:
+        odds: of each training frame.
+        n_frames: of a step.
+        block: steps in a row draw from only so many frames (0: from all), which differ from one
+            block of steps to the next until all had their turn; `next` has a part of the next
+            block's frames, so that they can be read ahead.
+    """
 
     def __init__(
-        self, odds: Float[Tensor, " t"], n_frames: int, seed: int, first_step: int = 0
+        self,
+        odds: Float[Tensor, " t"],
+        n_frames: int,
+        seed: int,
+        first_step: int = 0,
+        block: int = 0,
     ) -> None:
-        self.odds = odds  # of each training frame
+        self.odds = odds
         self.n_frames = n_frames
         self.seed = seed
         self.first_step = first_step
+        self.block = block if 0 < block < len(odds) else 0
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         step = self.first_step
         while True:
+            odds, ahead = self.odds, torch.zeros(0, dtype=torch.long)
+            if self.block:
+                number, at = divmod(step, BLOCK_STEPS)
+                odds = torch.zeros_like(odds).index_copy_(
+                    0, self.frames_of(number), odds[self.frames_of(number)]
+                )
+                ahead = self.frames_of(number + 1).tensor_split(BLOCK_STEPS)[at]
             generator = torch.Generator().manual_seed(hash((self.seed, step)) & 0x7FFFFFFF)
-            frame = torch.multinomial(self.odds, self.n_frames, True, generator=generator)
-            yield {"step": torch.tensor(step), "frame": frame}
+            frame = torch.multinomial(odds, self.n_frames, True, generator=generator)
+            yield {"step": torch.tensor(step), "frame": frame, "next": ahead}
             step += 1
+
+    def frames_of(self, number: int) -> Int[Tensor, " block"]:
+        """The frames of a block of steps."""
+        blocks = -(-len(self.odds) // self.block)
+        turn, part = divmod(number, blocks)
+        generator = torch.Generator().manual_seed(hash((self.seed, turn, 2)) & 0x7FFFFFFF)
+        order = torch.randperm(len(self.odds), generator=generator)
+        return order[part * len(order) // blocks : (part + 1) * len(order) // blocks]
 
 
 class ClipDataModule(pl.LightningDataModule):
@@ -138,12 +169,16 @@ class ClipDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         blinking = self.eye[: self.clip.n_train] < 0.6 * self.eye.median()
         odds = 1.0 + BLINK_BONUS * blinking
-        stream = FrameStream(odds, self.sampling.n_frames, self.seed, self.first_step)
+        height, width = self.clip.size
+        size = height * width * BYTES_PER_PIXEL
+        block = BLOCK_BYTES // size if len(self.clip) * size > WHOLE_BYTES else 0
+        stream = FrameStream(odds, self.sampling.n_frames, self.seed, self.first_step, block)
         return DataLoader(stream, batch_size=None, num_workers=0)
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Batch:
         """Draw the step's pixels and gather what is known of them."""
         device, frame, step = batch["frame"].device, batch["frame"].cpu(), int(batch["step"])
+        self.frames.read_ahead(batch["next"].tolist())
         generator = torch.Generator(self.frames.images.device)
         generator.manual_seed(hash((self.seed, step, 1)) & 0x7FFFFFFF)
         every = self.sampling.patch_every

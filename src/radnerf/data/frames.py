@@ -46,7 +46,7 @@ class FrameStore:
     eyes: Int[Tensor, "t 4"]
     landmarks: Float[Tensor, "t 68 2"]  # pixels, x and y
     torso_motion: Float[Tensor, "t 3"]  # shift and turn of the torso, see geometry/motion.py
-    maps: list[mmap.mmap] = field(default_factory=list)  # what lies behind the big arrays
+    maps: list[np.memmap] = field(default_factory=list)  # what lies behind the big arrays
 
     @classmethod
     def open(cls, clip: Clip, report: Callable[[int, int], None] | None = None) -> FrameStore:
@@ -65,8 +65,9 @@ class FrameStore:
             _write_text(stamp, json.dumps(fingerprint))
         arrays, maps = {}, []
         for name in names:
-            arrays[name], mapped = _mapped(folder / f"{name}.npy")
-            maps.append(mapped)
+            # Mapped copy-on-write: torch wants writable memory, and nothing here ever writes to it.
+            maps.append(np.load(folder / f"{name}.npy", mmap_mode="c"))
+            arrays[name] = torch.from_numpy(maps[-1])
         face, lips, eyes = arrays.pop("rectangles").unbind(1)
         background = torch.from_numpy(clip.background())
         return cls(**arrays, background=background, face=face, lips=lips, eyes=eyes, maps=maps)
@@ -76,9 +77,20 @@ class FrameStore:
 
         Without this a long clip would in time lie in memory as a whole.
         """
-        for mapped in self.maps:
-            if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-                mapped.madvise(mmap.MADV_DONTNEED)
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            for array in self.maps:
+                array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+    def read_ahead(self, frames: list[int]) -> None:
+        """Ask the system to have frames at hand soon; pixel by pixel a disk would be slow."""
+        if not hasattr(mmap, "MADV_WILLNEED"):  # not on Windows
+            return
+        for array in self.maps:
+            row = array[0].nbytes
+            for i in frames:
+                start = array.offset + i * row
+                begin = start - start % mmap.PAGESIZE
+                array._mmap.madvise(mmap.MADV_WILLNEED, begin, start + row - begin)  # type: ignore[attr-defined]
 
 
 def _fingerprint(clip: Clip) -> dict[str, object]:
@@ -179,12 +191,6 @@ def _eyes_rectangle(
         max(0, int(left - pad)),
         min(width, int(np.ceil(right + pad)) + 1),
     )
-
-
-def _mapped(path: Path) -> tuple[Tensor, mmap.mmap]:
-    # Mapped copy-on-write: torch wants writable memory, and nothing here ever writes to it.
-    array = np.load(path, mmap_mode="c")
-    return torch.from_numpy(array), array._mmap
 
 
 def _write_text(path: Path, text: str) -> None:

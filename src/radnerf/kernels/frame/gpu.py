@@ -294,9 +294,7 @@ def finish_kernel(
         hidden = tl.maximum(_layer(hidden, matrices + E * HD, HD, HD), 0.0)
         p += tl.sum(hidden * _vector(rows, 0, HD), 1)
         q += tl.sum(hidden * _vector(rows, 1, HD), 1)
-        features = _plane(
-            _clamped((p + 1) / 2), _clamped((q + 1) / 2), grid, scales, columns, WG
-        )
+        features = _plane(_clamped((p + 1) / 2), _clamped((q + 1) / 2), grid, scales, columns, WG)
         out = _layer(features, to_torso, WG, HT) + _layer(encoded, to_torso + WG * HT, E, HT)
         out = tl.maximum(out + _vector(torso_bias, 0, HT), 0.0)
         out = tl.maximum(_layer(out, to_torso + (WG + E) * HT, HT, HT), 0.0)
