@@ -155,6 +155,18 @@ def test_frames_follow_what_drives_them_and_stay_as_they_were() -> None:
     assert np.array_equal(draw(camera(), code, 0.25), kept)
 
 
+def test_head_alone_over_a_picture() -> None:
+    portrait = make_portrait()
+    picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    view = 96.0, (20.0, 20.0), (40, 40), np.zeros((40, 40, 3), np.uint8)
+    drive = camera(), torch.zeros(64), 0.25
+    fast = frame_renderer(portrait, *view)(*drive, behind=picture)
+    kernels.set_backend("reference")
+    plain = frame_renderer(portrait, *view)(*drive, behind=picture)
+    assert psnr(fast, plain) > 50
+    assert (fast[0] == picture[0]).all(), "no head in the first row"
+
+
 def test_what_it_cannot_take_goes_operator_by_operator_or_says_why() -> None:
     portrait = make_portrait(sh_degree=3)
     assert isinstance(renderer_of(portrait), CpuFrameRenderer)

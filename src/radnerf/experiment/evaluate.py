@@ -91,28 +91,26 @@ def renderings(
     generator = torch.Generator().manual_seed(seed)
     shuffle = n_train + torch.randperm(n_frames - n_train, generator=generator)
     frozen = codes[:n_train].mean(0)
-    render = renderer(portrait, data)
+    drawn = Renderings(portrait, data)
     for i in range(n_train, n_frames):
-        yield (
-            i,
-            {
-                "full": render(i, codes[i], True),
-                "full_pose_alone": render(i, codes[i], False),
-                "head": head_over_truth(portrait, data, i, codes[i]),
-                SHUFFLED: render(i, codes[shuffle[i - n_train]], True),
-                FROZEN: render(i, frozen, True),
-            },
-        )
+        shown = {
+            "full": drawn.full(i, codes[i]),
+            "full_pose_alone": drawn.full(i, codes[i], torso_track=False),
+            "head": drawn.head(i, codes[i]),
+            SHUFFLED: drawn.full(i, codes[shuffle[i - n_train]]),
+            FROZEN: drawn.full(i, frozen),
+        }
+        yield i, shown
 
 
 def render_fps(portrait: Portrait, data: ClipDataModule, frames: list[int]) -> float:
     """Finished frames a second, one at a time."""
     codes = encode(portrait, data, torch.tensor(frames))
-    render = renderer(portrait, data)
-    render(frames[0], codes[0], True)
+    drawn = Renderings(portrait, data)
+    drawn.full(frames[0], codes[0])
     began = time.monotonic()
     for i, code in zip(frames, codes, strict=True):
-        render(i, code, True)
+        drawn.full(i, code)
     return len(frames) / (time.monotonic() - began)
 
 
@@ -123,33 +121,32 @@ def encode(portrait: Portrait, data: ClipDataModule, frames: Tensor) -> Float[Te
     )
 
 
-def renderer(
-    portrait: Portrait, data: ClipDataModule
-) -> Callable[[int, Float[Tensor, " d"], bool], Frame]:
-    """A function of the frame, its audio code, and where its torso is.
+class Renderings:
+    """The clip's frames, with its cameras, eyes and background.
 
-    With True the torso is where it was in the frame, else where the head pose lets expect it.
+    Args:
+        portrait: its weights are read now.
     """
-    clip = data.clip
-    draw = frame_renderer(
-        portrait, clip.focal, clip.centre, clip.size, data.frames.background.cpu().numpy()
-    )
 
-    def render(i: int, code: Float[Tensor, " d"], torso_track: bool) -> Frame:
-        motion = data.frames.torso_motion[i] if torso_track else None
-        return draw(data.poses[i], code, float(data.eye[i]), motion)
+    def __init__(self, portrait: Portrait, data: ClipDataModule) -> None:
+        self.data = data
+        clip = data.clip
+        self.background = data.frames.background.cpu().numpy()
+        self.draw = frame_renderer(portrait, clip.focal, clip.centre, clip.size, self.background)
 
-    return render
+    def full(self, i: int, code: Float[Tensor, " d"], torso_track: bool = True) -> Frame:
+        """Frame i, all learned; its torso where it was, or where the head pose lets expect it."""
+        motion = self.data.frames.torso_motion[i] if torso_track else None
+        return self.draw(self.data.poses[i], code, float(self.data.eye[i]), motion)
 
-
-def head_over_truth(portrait: Portrait, data: ClipDataModule, i: int, code: Tensor) -> Frame:
-    """Frame i with the rendered head over the true torso and the background plate."""
-    batch = data.whole_frame(i)
-    driving = batch.conditioning
-    state = portrait.head.state(code[None], driving.eye, driving.index)
-    out, _ = portrait.render_head(batch.rays, state)
-    image = out.rgb + batch.behind * (1 - out.alpha[:, None])
-    return to_bytes(image.view(*data.clip.size, 3))
+    def head(self, i: int, code: Float[Tensor, " d"]) -> Frame:
+        """Frame i with the learned head over the true torso and the background plate."""
+        data = self.data
+        torso = data.frames.torso[i].cpu().numpy()
+        alpha = torso[..., 3:] / 255
+        behind = torso[..., :3] * alpha + self.background * (1 - alpha)
+        behind = (behind + 0.5).astype(np.uint8)
+        return self.draw(data.poses[i], code, float(data.eye[i]), behind=behind)
 
 
 class ImageMetrics:

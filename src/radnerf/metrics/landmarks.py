@@ -39,7 +39,6 @@ class FaceLandmarks:
             ) from error
         with quiet():
             self._mesh = FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
-            self._mesh.process(np.zeros((8, 8, 3), np.uint8))  # the native library talks once
 
     def __enter__(self) -> FaceLandmarks:
         return self
@@ -59,7 +58,8 @@ class FaceLandmarks:
         if scale > 1:
             grown = (round(width * scale), round(height * scale))
             frame = cv2.resize(frame, grown, interpolation=cv2.INTER_CUBIC)
-        faces = self._mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
+        with quiet():
+            faces = self._mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
         if not faces:
             return None
         points = faces[0].landmark

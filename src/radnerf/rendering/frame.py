@@ -29,6 +29,7 @@ class FrameRenderer(Protocol):
         code: Float[Tensor, " d"],
         eye: float,
         torso_motion: Float[Tensor, " 3"] | None = None,
+        behind: Image | None = None,
     ) -> Image:
         """A frame.
 
@@ -37,6 +38,7 @@ class FrameRenderer(Protocol):
             code: audio code (Portrait.encode_audio).
             eye: eye control, percent of the image area; 0.25 is open.
             torso_motion: shift and turn of the torso; predicted from the pose when not given.
+            behind: what is behind the head, instead of the learned torso and the background.
         """
 
 
@@ -86,7 +88,10 @@ class PlainFrameRenderer:
         self.portrait = portrait
         self.camera = focal, centre, size
         self.device = next(portrait.parameters()).device
-        self.background = torch.from_numpy(background).to(self.device).float() / 255
+        self.background = self._floats(background)
+
+    def _floats(self, image: Image) -> Float[Tensor, "h w 3"]:
+        return torch.from_numpy(image).to(self.device).float() / 255
 
     @torch.inference_mode()
     def __call__(
@@ -95,8 +100,16 @@ class PlainFrameRenderer:
         code: Float[Tensor, " d"],
         eye: float,
         torso_motion: Float[Tensor, " 3"] | None = None,
+        behind: Image | None = None,
     ) -> Image:
+        background = self.background if behind is None else self._floats(behind)
         image = self.portrait.render(
-            pose.to(self.device), *self.camera, code, eye, self.background, torso_motion
+            pose.to(self.device),
+            *self.camera,
+            code,
+            eye,
+            background,
+            torso_motion,
+            with_torso=behind is None,
         )
         return (image * 255).round().byte().cpu().numpy()

@@ -94,17 +94,21 @@ class CpuFrameRenderer:
         code: Float[Tensor, " d"],
         eye: float,
         torso_motion: Float[Tensor, " 3"] | None = None,
+        behind: Image | None = None,
     ) -> Image:
         from radnerf.kernels.frame import loops
         from radnerf.kernels.numba_runtime import run
 
         portrait, index = self.portrait, torch.tensor([-1])
         state = portrait.head.state(code[None].float(), torch.tensor([eye]), index)
-        motion = None if torso_motion is None else torso_motion[None]
-        driven = portrait.torso.state(head_pose_vector(pose[None]), index, motion)
         self.head.render(self.camera, pose, state)
-        np.copyto(self.behind, self.background)
-        self.torso.render(self.xy, self.head.light, driven, self.behind)
+        if behind is None:
+            np.copyto(self.behind, self.background)
+            motion = None if torso_motion is None else torso_motion[None]
+            driven = portrait.torso.state(head_pose_vector(pose[None]), index, motion)
+            self.torso.render(self.xy, self.head.light, driven, self.behind)
+        else:
+            np.divide(behind.reshape(-1, 3)[self.order], 255, out=self.behind, dtype=np.float32)
         image = np.empty((len(self.order), 3), np.uint8)
         run(loops.finish, self.head.colour, self.head.light, self.behind, self.order, image)
         return image.reshape(*self.size, 3)

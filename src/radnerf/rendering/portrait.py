@@ -193,6 +193,7 @@ class Portrait(nn.Module):
         eye: float,
         background: Float[Tensor, "h w 3"],
         torso_motion: Float[Tensor, " 3"] | None = None,
+        with_torso: bool = True,
         chunk: int = 1 << 16,
     ) -> Float[Tensor, "h w 3"]:
         """One frame in [0, 1].
@@ -204,6 +205,7 @@ class Portrait(nn.Module):
             code: audio code (encode_audio).
             eye: eye control, percent of the image area; 0.25 is open.
             torso_motion: shift and turn of the torso; predicted from the pose when not given.
+            with_torso: else the background is right behind the head.
             chunk: pixels rendered at once, which bounds the memory.
         """
         height, width = size
@@ -219,12 +221,11 @@ class Portrait(nn.Module):
             uv = torch.stack([pixel % width, pixel // width], -1) + 0.5
             frame = torch.zeros_like(pixel)
             origins, directions = rays_through(pose[None].to(device), frame, uv, focal, centre)
+            rays, behind = Rays(origins, directions, frame), flat_background[pixel]
+            if not with_torso:
+                head, _ = self.render_head(rays, head_state)
+                image[pixel] = head.rgb + behind * (1 - head.alpha[:, None])
+                continue
             xy = uv / torch.tensor([width, height], device=device) * 2 - 1
-            image[pixel], _, _ = self.render_pixels(
-                Rays(origins, directions, frame),
-                xy,
-                flat_background[pixel],
-                head_state,
-                torso_state,
-            )
+            image[pixel], _, _ = self.render_pixels(rays, xy, behind, head_state, torso_state)
         return image.view(height, width, 3).clamp(0, 1)
