@@ -39,6 +39,8 @@ class FaceLandmarks:
             ) from error
         with quiet():
             self._mesh = FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
+            # The native library talks while it starts, and again at its first face.
+            self._mesh.process(np.zeros((8, 8, 3), np.uint8))
 
     def __enter__(self) -> FaceLandmarks:
         return self
