@@ -22,6 +22,7 @@ from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import smooth_track
 from radnerf.inference.video import Sound, VideoWriter, comparison_strip, side_by_side
+from radnerf.memory import give_back
 from radnerf.metrics.image import psnr, ssim
 from radnerf.metrics.landmarks import FaceLandmarks, LandmarkDistance, MouthCorrelation
 from radnerf.metrics.lpips import load_lpips
@@ -32,6 +33,7 @@ Frame = UInt8[np.ndarray, "h w 3"]
 
 SHUFFLED, FROZEN = "control.shuffled_audio", "control.frozen_mouth"
 STRIP = 5  # frames in the picture
+GIVE_BACK_EVERY = 50  # frames
 
 
 @torch.inference_mode()
@@ -57,6 +59,8 @@ def evaluate(
             stack.enter_context(mouth.detector)
         writer = stack.enter_context(VideoWriter(video, clip.fps, held_out_sound(data)))
         for i, shown in track(renderings(portrait, data, seed), "test", len(held_out)):
+            if i % GIVE_BACK_EVERY == 0:
+                give_back()
             truth, full = clip_image(data, i), shown["full"]
             for name in ("head", "full", "full_pose_alone"):
                 image.update(name, shown[name], truth)
