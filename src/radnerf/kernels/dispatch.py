@@ -85,7 +85,7 @@ def get_backend() -> str:
 
 def available(op: str) -> list[str]:
     """Back ends of an operator that can run on this machine, fastest first."""
-    return [name for name in BACKENDS if _lacks(op, name, ()) is None]
+    return [name for name in BACKENDS if lacks(op, name, ()) is None]
 
 
 def pick(op: str, backend: str | None, *tensors: Tensor | None) -> ModuleType:
@@ -99,11 +99,11 @@ def pick(op: str, backend: str | None, *tensors: Tensor | None) -> ModuleType:
     name = _known(_selected if backend is None else backend)
     if name == AUTO:
         names = [name for name in BACKENDS if name != "triton" or not triton_interprets()]
-        name = next(name for name in names if _lacks(op, name, given) is None)
+        name = next(name for name in names if lacks(op, name, given) is None)
         if (op, name) not in _logged:
             _logged.add((op, name))
             log.info("kernels: %s runs on %s", op, name)
-    elif (reason := _lacks(op, name, given)) is not None:
+    elif (reason := lacks(op, name, given)) is not None:
         raise KernelUnavailable(f"{op}/{name}: {reason}")
     return import_module(_module(op, name))
 
@@ -118,7 +118,7 @@ def _module(op: str, name: str) -> str:
     return f"{__package__}.{op}.{name}"
 
 
-def _lacks(op: str, name: str, tensors: tuple[Tensor, ...]) -> str | None:
+def lacks(op: str, name: str, tensors: tuple[Tensor, ...]) -> str | None:
     if find_spec(_module(op, name)) is None:
         return "not written for this operator"
     return BACKENDS[name](tensors)

@@ -1,0 +1,1 @@
+"""How fast operators, training and rendering are here: python -m radnerf.benchmark."""

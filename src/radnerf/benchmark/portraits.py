@@ -1,0 +1,116 @@
+"""The portrait that is rendered and trained: a file's, or a stand-in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+from jaxtyping import Float, UInt8
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from radnerf.errors import UserError
+from radnerf.inference.bundle import PortraitBundle
+from radnerf.inference.driver import load_portrait
+from radnerf.rendering.portrait import Portrait
+
+
+@dataclass
+class Subject:
+    """A portrait and what it takes to show it."""
+
+    name: str
+    portrait: Portrait
+    poses: Float[Tensor, "t 4 4"]
+    eye: Float[Tensor, " t"]
+    codes: Float[Tensor, "k d"]
+    focal: float
+    centre: tuple[float, float]
+    size: tuple[int, int]
+    background: UInt8[np.ndarray, "h w 3"]
+
+    def view(self, side: int) -> tuple[Any, ...]:
+        """Camera, size and background of frames whose longer side has so many pixels."""
+        scale = side / max(self.size)
+        size = round(self.size[0] * scale), round(self.size[1] * scale)
+        background = cv2.resize(self.background, size[::-1], interpolation=cv2.INTER_AREA)
+        centre = self.centre[0] * scale, self.centre[1] * scale
+        return self.focal * scale, centre, size, background
+
+
+def load_subject(path: Path, device: torch.device) -> Subject:
+    """The portrait of a file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    bundle = PortraitBundle.load(path)
+    portrait = load_portrait(bundle).to(device).eval()
+    generator = torch.Generator().manual_seed(0)
+    wobble = torch.randn(16, len(portrait.rest_code), generator=generator).to(device)
+    codes = portrait.rest_code + 0.3 * wobble
+    return Subject(
+        str(path),
+        portrait,
+        bundle.poses,
+        bundle.eye,
+        codes,
+        bundle.focal,
+        bundle.centre,
+        bundle.size,
+        bundle.background.numpy(),
+    )
+
+
+def stand_in(conf: Path, device: torch.device) -> Subject:
+    """An untrained portrait of the default configuration whose occupied shell is a head's.
+
+    Raises:
+        UserError: there is no configuration.
+    """
+    if not (conf / "train.yaml").is_file():
+        raise UserError(f"There is no {conf / 'train.yaml'}: give --portrait FILE.")
+    with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+        parts: Any = OmegaConf.to_container(compose("train").model.portrait, resolve=True)
+    box = [[-0.45, -0.2, -0.35], [0.45, 0.4, 0.35]]
+    parts["audio_net"]["dim"] = 44
+    parts["head"] |= {"n_frames": 32, "box": box}
+    parts["head_grid"]["box"] = box
+    parts["torso"]["n_frames"] = 32
+    torch.manual_seed(0)
+    portrait = Portrait.from_config(parts).eval()
+    axes = [torch.linspace(-1, 1, n) for n in portrait.head_grid.shape]
+    radius = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).norm(dim=-1)
+    portrait.head_grid.restrict((radius > 0.8) & (radius < 0.95))
+    columns, rows = torch.meshgrid(
+        *[torch.linspace(-1, 1, n) for n in portrait.torso_grid.shape], indexing="ij"
+    )
+    portrait.torso_grid.restrict((rows > 0.45) & (columns.abs() < 0.8))
+    with torch.no_grad():  # opaque after a few samples, as a trained head is
+        for encoding in (portrait.head.spatial, portrait.head.ambient):
+            encoding.table.uniform_(-1, 1)
+        portrait.head.sigma_net.weights[-1][0].abs_().mul_(10)
+    angles = torch.linspace(-0.2, 0.2, 32)
+    poses = torch.eye(4).repeat(32, 1, 1)
+    front = torch.tensor([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+    for pose, angle in zip(poses, angles, strict=True):
+        cos, sin = angle.cos(), angle.sin()
+        turn = torch.tensor([[1.0, 0, 0], [0, cos, -sin], [0, sin, cos]])
+        pose[:3, :3] = turn @ front
+        pose[:3, 3] = turn @ torch.tensor([0.0, 3.0, 0.0])
+    return Subject(
+        "a stand-in that nobody trained; --portrait FILE takes a real one",
+        portrait.to(device),
+        poses,
+        torch.full((32,), 0.25),
+        torch.randn(16, portrait.audio_net.code_dim).to(device),
+        2.4 * 512,
+        (256.0, 256.0),
+        (512, 512),
+        np.full((512, 512, 3), 128, np.uint8),
+    )

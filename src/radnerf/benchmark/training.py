@@ -1,0 +1,138 @@
+"""Steps of the head stage as it trains: forward, losses, backward, optimizer."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from radnerf import kernels
+from radnerf.benchmark.operators import Values
+from radnerf.benchmark.portraits import Subject
+from radnerf.benchmark.timing import measure
+from radnerf.geometry.cameras import rays_through
+from radnerf.geometry.rotations import head_pose_vector
+from radnerf.kernels.march import march
+from radnerf.modules.budget import Budget
+from radnerf.modules.head import HeadModule
+from radnerf.types import Batch, Conditioning, Rays
+
+
+class BenchmarkedHead(HeadModule):
+    """The head stage without a trainer and a clip around it."""
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace()
+
+    @property
+    def global_step(self) -> int:
+        return 0
+
+
+def benchmark_training(
+    subject: Subject, conf: Path, backend: str, seconds: float, n_rays: int | None = None
+) -> dict[str, Values]:
+    """Steps and rays a second, and the ratio to plain torch of the same run.
+
+    Args:
+        n_rays: of a step; None for as many as make the number of samples of the default config.
+    """
+    with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+        stage = compose("train").model.stages.head
+    settings = {"_target_": f"{__name__}.BenchmarkedHead", "shown": [0.0, 0.0]}
+    module = instantiate(
+        OmegaConf.merge(stage, settings),
+        portrait=subject.portrait,
+        budget=Budget(steps=1000),
+        _convert_="object",
+    )
+    module.setup("fit")
+    subject.portrait.train()
+    optimizer = module.configure_optimizers()["optimizer"]
+    for group in optimizer.param_groups:  # the same weights for all that is timed
+        group["lr"] = 0.0
+    samples = None if n_rays else int(stage.samples_per_step)
+    batch = make_batch(subject, stage.sampling.n_frames, n_rays or stage.sampling.n_rays, samples)
+    times = measure(
+        {
+            name: partial(step, module, optimizer, batch, name)
+            for name in dict.fromkeys((backend, "reference"))
+        },
+        seconds,
+        warm_up=1,
+    )
+    subject.portrait.eval()
+    kernels.set_backend(backend)
+    rays = len(batch.xy)
+    return {
+        "train.steps_per_s": 1e3 / times[backend].median,
+        "train.rays_per_s": rays * 1e3 / times[backend].median,
+        "train.rays_per_step": rays,
+        "ratio_to_reference.train": times["reference"].median / times[backend].median,
+    }
+
+
+def step(module: HeadModule, optimizer: torch.optim.Optimizer, batch: Batch, backend: str) -> None:
+    """One training step."""
+    kernels.set_backend(backend)
+    loss, _ = module.loss(batch)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def make_batch(subject: Subject, n_frames: int, n_rays: int, n_samples: int | None) -> Batch:
+    """Rays at the head through random pixels of the subject's cameras, with random colours.
+
+    Args:
+        n_rays: at most.
+        n_samples: about so many are met; None does not care.
+    """
+    device = subject.portrait.head.box.device
+    generator = torch.Generator().manual_seed(0)
+    height, width = subject.size
+    poses = subject.poses[torch.linspace(0, len(subject.poses) - 1, n_frames).long()]
+    frame = torch.randint(n_frames, (8 * n_rays,), generator=generator)
+    uv = torch.rand(len(frame), 2, generator=generator) * torch.tensor([width, height])
+    origins, directions = rays_through(poses, frame, uv, subject.focal, subject.centre)
+    portrait = subject.portrait
+    origins, directions = origins.to(device), directions.to(device)
+    grid, marching = portrait.head_grid, portrait.marching
+    met = march(
+        origins, directions, grid.occupied, grid.box, marching.near, marching.step,
+        marching.max_samples,
+    )  # fmt: skip
+    counts = met.offsets.diff()
+    hits = (counts > 0).nonzero()[:, 0][:n_rays]
+    if n_samples is not None:
+        hits = hits[counts[hits].cumsum(0) <= n_samples]
+    n = len(hits)
+    rows = frame.to(device)[hits]
+    order = rows.argsort()  # a batch goes frame by frame
+    hits, rows = hits[order], rows[order]
+    return Batch(
+        rays=Rays(origins[hits], directions[hits], rows),
+        xy=(uv.to(device)[hits] / torch.tensor([width, height], device=device)) * 2 - 1,
+        target=torch.rand(n, 3, generator=generator).to(device),
+        behind=torch.rand(n, 3, generator=generator).to(device),
+        background=torch.zeros(n, 3, device=device),
+        torso_alpha=torch.zeros(n, device=device),
+        head=torch.ones(n, dtype=torch.bool, device=device),
+        face=torch.rand(n, generator=generator).to(device) < 0.5,
+        conditioning=Conditioning(
+            audio=torch.randn(n_frames, 8, 16, portrait.audio_net.dim, generator=generator).to(
+                device
+            ),
+            eye=torch.full((n_frames,), 0.25, device=device),
+            pose=head_pose_vector(poses).to(device),
+            index=torch.arange(n_frames, device=device) % len(portrait.head.appearance),
+            torso=torch.zeros(n_frames, 3, device=device),
+        ),
+    )
