@@ -17,7 +17,8 @@ from radnerf import kernels
 from radnerf.errors import KernelUnavailable
 from radnerf.rendering import frame_cpu
 from radnerf.rendering.frame import PlainFrameRenderer, frame_renderer
-from radnerf.rendering.frame_cpu import CpuFrameRenderer, steps_to_occupied
+from radnerf.rendering.frame_cpu import CpuFrameRenderer
+from radnerf.rendering.frame_parts import steps_to_occupied
 from radnerf.rendering.portrait import Portrait
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -1,1 +1,1 @@
-"""Loops that render whole frames on CPU cores, driven by rendering/frame_cpu.py."""
+"""Whole frames: loops for CPU cores (rendering/frame_cpu.py) and kernels for GPUs (frame_triton.py)."""
