@@ -1,1 +1,1 @@
-"""Whole frames: loops for CPU cores (rendering/frame_cpu.py) and kernels for GPUs (frame_triton.py)."""
+"""Whole frames: loops for rendering/frame_cpu.py, GPU kernels for rendering/frame_triton.py."""
