@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from radnerf.kernels.march import reference
-from radnerf.kernels.triton_runtime import dot, jit, padded, triton_interprets
+from radnerf.kernels.triton_runtime import INTERPRETED, dot, jit, padded, triton_interprets
 
 SIDE, WARPS = 8, 4  # pixels a side, and warps, of a program
 INTERPRETED_SIDE = 128
@@ -87,6 +87,22 @@ def _output(hidden, rows, ROW: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @jit
+def _gathered(pointers):
+    """int32 from anywhere.
+
+    A tl.load would first take all addresses to other threads, where neighbours might be read at
+    once, and the values back: through shared memory, and so one corner after the other.
+    """
+    if INTERPRETED:
+        values = tl.load(pointers)
+    else:
+        values = tl.inline_asm_elementwise(
+            "ld.global.nc.b32 $0, [$1];", "=r,l", [pointers.to(tl.int64)], tl.int32, True, 1
+        )
+    return values
+
+
+@jit
 def _feature(pair):
     """The float16 in the lower half of an int32."""
     return pair.to(tl.int16).to(tl.float16, bitcast=True).to(tl.float32)
@@ -112,7 +128,7 @@ def _volume(x, y, z, table, scales, levels, L: tl.constexpr):
         b, v = _corner(j, g, s1, corner >> 1 & 1)
         c, w = _corner(k, h, s2, corner >> 2)
         row = tl.where(hashed, a ^ b ^ c, a + b + c) & mask
-        pair = tl.load(table + first + row)
+        pair = _gathered(table + first + row)
         weight = u * v * w
         even += weight * _feature(pair)
         odd += weight * _feature(pair >> 16)
@@ -134,7 +150,7 @@ def _plane(x, y, table, scales, levels, L: tl.constexpr):
         a, u = _corner(i, f, s0, corner & 1)
         b, v = _corner(j, g, s1, corner >> 1)
         row = tl.where(hashed, a ^ b, a + b) & mask
-        pair = tl.load(table + first + row)
+        pair = _gathered(table + first + row)
         weight = u * v
         even += weight * _feature(pair)
         odd += weight * _feature(pair >> 16)
