@@ -29,6 +29,9 @@ CONF = Path(__file__).parents[2] / "conf"
 needs_triton = pytest.mark.skipif(
     "triton" not in available("march"), reason="neither a GPU nor TRITON_INTERPRET=1"
 )
+# PSNR of bfloat16 and of float16; fused, on a GPU, a sample may fall beyond its cell's border.
+CLOSE = {"cpu": 50, "triton": 50 if torch.cuda.is_available() else 61}
+CODE = torch.randn(64, generator=torch.Generator().manual_seed(2))
 backends = pytest.mark.parametrize("backend", ["cpu", pytest.param("triton", marks=needs_triton)])
 
 
@@ -88,6 +91,11 @@ def renderer(backend: str, portrait: Portrait, *view: Any) -> FrameRenderer:
     return draw
 
 
+def view_of(size: tuple[int, int]) -> tuple[Any, ...]:
+    background = np.random.default_rng(1).integers(0, 255, (*size, 3), dtype=np.uint8)
+    return 2.4 * max(size), (size[1] / 2 + 0.3, size[0] / 2 - 0.2), size, background
+
+
 def both(
     portrait: Portrait,
     size: tuple[int, int],
@@ -97,12 +105,9 @@ def both(
     motion: Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The frame by a back end's renderer and by the plain operators."""
-    random = np.random.default_rng(1)
-    background = random.integers(0, 255, (*size, 3), dtype=np.uint8)
-    view = 2.4 * max(size), (size[1] / 2 + 0.3, size[0] / 2 - 0.2), size, background
-    code = torch.randn(64, generator=torch.Generator().manual_seed(2))
-    fast = renderer(backend, portrait, *view)(pose, code, eye, motion)
-    return fast, renderer("reference", portrait, *view)(pose, code, eye, motion)
+    view = view_of(size)
+    fast = renderer(backend, portrait, *view)(pose, CODE, eye, motion)
+    return fast, renderer("reference", portrait, *view)(pose, CODE, eye, motion)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -124,7 +129,7 @@ SIZES = [
 def test_frame_is_that_of_the_reference(encoder: str, backend: str, size: tuple[int, int]) -> None:
     fast, plain = both(make_portrait(encoder), size, camera(), backend)
     assert fast.shape == (*size, 3)
-    assert psnr(fast, plain) > 50
+    assert psnr(fast, plain) > CLOSE[backend]
 
 
 @backends
@@ -146,13 +151,13 @@ def test_full_and_empty_grids(backend: str, occupied: bool) -> None:
     for grid in (portrait.head_grid, portrait.torso_grid):
         grid.occupied.fill_(occupied)
     fast, plain = both(portrait, (40, 40), camera(), backend)
-    assert psnr(fast, plain) > 50
+    assert psnr(fast, plain) > CLOSE[backend]
 
 
 @backends
 def test_rays_that_all_miss_show_torso_and_background(backend: str) -> None:
     fast, plain = both(make_portrait(), (40, 40), camera(turned=True), backend)
-    assert psnr(fast, plain) > 50
+    assert psnr(fast, plain) > CLOSE[backend]
 
 
 @backends
@@ -160,7 +165,7 @@ def test_camera_inside_the_box(backend: str) -> None:
     portrait = make_portrait()
     portrait.marching = COARSE
     fast, plain = both(portrait, (40, 40), camera(distance=0.1), backend)
-    assert psnr(fast, plain) > 50
+    assert psnr(fast, plain) > CLOSE[backend]
 
 
 @backends
@@ -168,18 +173,27 @@ def test_torso_that_is_told_where_to_be(backend: str) -> None:
     portrait, motion = make_portrait(), torch.tensor([0.2, -0.1, 0.3])
     portrait.torso.motion_map[6] = torch.tensor([-0.1, 0.05, -0.2])
     predicted, plain = both(portrait, (40, 40), camera(turned=True), backend)
-    assert psnr(predicted, plain) > 50
+    assert psnr(predicted, plain) > CLOSE[backend]
     told, plain = both(portrait, (40, 40), camera(turned=True), backend, motion=motion)
-    assert psnr(told, plain) > 50 and psnr(told, predicted) < 40
+    assert psnr(told, plain) > CLOSE[backend] and psnr(told, predicted) < 40
 
 
 @backends
-def test_few_samples_and_an_early_end(backend: str) -> None:
+def test_few_samples(backend: str) -> None:
     portrait = make_portrait()
-    for marching in (Marching(step=0.02, max_samples=3), Marching(step=0.05, stop=0.1)):
-        portrait.marching = marching
-        fast, plain = both(portrait, (20, 20), camera(), backend)
-        assert psnr(fast, plain) > (50 if marching.stop < 0.01 else 30)
+    portrait.marching = Marching(step=0.02, max_samples=3)
+    fast, plain = both(portrait, (20, 20), camera(), backend)
+    assert psnr(fast, plain) > CLOSE[backend]
+
+
+@backends
+def test_rays_end_where_little_light_is_left(backend: str) -> None:
+    portrait = make_portrait()
+    portrait.marching = Marching(step=0.05, stop=0.5)
+    fast, plain = both(portrait, (20, 20), camera(), backend)
+    portrait.marching = Marching(step=0.05, stop=0)
+    late = renderer("reference", portrait, *view_of((20, 20)))(camera(), CODE, 0.2)
+    assert psnr(fast, plain) > psnr(fast, late) + 10
 
 
 @needs_triton
@@ -189,8 +203,8 @@ def test_tiles_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "INTERPRETED_SIDE", 8)
     portrait = make_portrait()
     portrait.marching = COARSE
-    fast, plain = both(portrait, (18, 11), camera(), "triton")
-    assert psnr(fast, plain) > 50
+    fast, plain = both(portrait, (18, 23), camera(), "triton")
+    assert psnr(fast, plain) > CLOSE["triton"]
 
 
 @needs_triton
@@ -226,18 +240,17 @@ def test_frames_follow_what_drives_them_and_stay_as_they_were(backend: str) -> N
     portrait = make_portrait()
     portrait.marching = COARSE
     draw = renderer(backend, portrait, *view)
-    code = torch.randn(64, generator=torch.Generator().manual_seed(2))
-    first = draw(camera(), code, 0.25)
+    first = draw(camera(), CODE, 0.25)
     kept = first.copy()
     others = [
-        draw(camera(), -code, 0.25),
-        draw(camera(), code, 0.0),
-        draw(camera(2.2), code, 0.25),
-        draw(camera(), code, 0.25, torch.tensor([0.1, 0.05, 0.1])),
+        draw(camera(), -CODE, 0.25),
+        draw(camera(), CODE, 0.0),
+        draw(camera(2.2), CODE, 0.25),
+        draw(camera(), CODE, 0.25, torch.tensor([0.1, 0.05, 0.1])),
     ]
     assert np.array_equal(first, kept)
     assert all(psnr(first, other) < 45 for other in others)
-    assert np.array_equal(draw(camera(), code, 0.25), kept)
+    assert np.array_equal(draw(camera(), CODE, 0.25), kept)
 
 
 def test_what_it_cannot_take_goes_operator_by_operator_or_says_why() -> None:
@@ -287,7 +300,7 @@ def test_fewer_harmonics() -> None:
     portrait = make_portrait(sh_degree=2)
     portrait.marching = COARSE
     fast, plain = both(portrait, (20, 20), camera(), "triton")
-    assert psnr(fast, plain) > 50
+    assert psnr(fast, plain) > CLOSE["triton"]
 
 
 def renderer_of(portrait: Portrait) -> object:
@@ -306,11 +319,10 @@ def test_steps_to_the_next_occupied_cell() -> None:
 
 def test_refining_the_grid_leaves_the_picture() -> None:
     portrait = make_portrait()
-    code = torch.randn(64, generator=torch.Generator().manual_seed(2))
     before, _ = both(portrait, (64, 64), camera())
     kernels.set_backend("auto")
     cells = int(portrait.head_grid.occupied.sum())
-    portrait.refine_head_grid(code.expand(6, 64), torch.full((6,), 0.2))
+    portrait.refine_head_grid(CODE.expand(6, 64), torch.full((6,), 0.2))
     assert portrait.head_grid.occupied.shape == (128, 128, 128)
     assert int(portrait.head_grid.occupied.sum()) < 8 * cells
     again = Portrait.from_config(portrait.config)
