@@ -1,8 +1,9 @@
-"""Compile for GPUs that need not be there every Triton kernel that the operators launch.
+"""Compile for GPUs that need not be there every Triton kernel that the package launches.
 
-Operators run on CPU tensors with their launches replaced by compilations, so that every kernel is
-compiled with the types and constants that it really gets. Prints a line a compilation.
-Not a test itself: test_triton.py runs it, without Triton's interpreter.
+Operators and the renderer of frames run on CPU tensors with their launches replaced by
+compilations, so that every kernel is compiled with the types and constants that it really gets.
+Prints a line a compilation. Not a test itself: test_triton.py runs it, without Triton's
+interpreter.
 
 Usage: python compile_triton.py CAPABILITY:DTYPE:POINTS ...
 """
@@ -13,6 +14,7 @@ import sys
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 from torch import Tensor
@@ -25,6 +27,7 @@ TYPES = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
+    torch.uint8: "*u8",
     torch.int32: "*i32",
     torch.int64: "*i64",
     torch.bool: "*i1",
@@ -61,6 +64,7 @@ class Compiler:
         grid: tuple[int, ...],
         *arguments: Any,
         num_warps: int = 4,
+        enable_fp_fusion: bool = False,
         **constants: Any,
     ) -> None:
         named = dict(zip(kernel.arg_names, arguments, strict=False))
@@ -80,7 +84,7 @@ class Compiler:
         compiled = triton.compile(
             ASTSource(kernel, signature, constants, attrs),
             target=GPUTarget("cuda", self.capability, 32),
-            options={"enable_fp_fusion": False, "num_warps": num_warps},
+            options={"enable_fp_fusion": enable_fp_fusion, "num_warps": num_warps},
         )
         assert f".target sm_{self.capability}" in compiled.asm["ptx"] and compiled.asm["cubin"]
         operator = kernel.fn.__module__.split(".")[-2]
@@ -127,6 +131,35 @@ def call_operators(dtype: torch.dtype, n: int) -> None:
         backward(mlp.mlp(x, weights, bias, frame))
 
 
+def draw_frame(side: int) -> None:
+    """A square frame of a portrait of the default widths."""
+    from radnerf.fields.audio_net import AudioNet
+    from radnerf.fields.encodings import GridEncoding
+    from radnerf.fields.head import HeadField
+    from radnerf.fields.torso import TorsoField
+    from radnerf.rendering.frame_triton import TritonFrameRenderer
+    from radnerf.rendering.head import Marching
+    from radnerf.rendering.occupancy import OccupancyGrid
+    from radnerf.rendering.portrait import Portrait
+
+    def grid(dim: int) -> GridEncoding:
+        return GridEncoding(dim, log2_table_size=8)
+
+    box, plane = [[-0.5] * 3, [0.5] * 3], [[-1.0] * 2, [1.0] * 2]
+    portrait = Portrait(
+        AudioNet(44),
+        HeadField(grid(3), grid(2), box, 1),
+        TorsoField(grid(2), 1),
+        OccupancyGrid(box, [8] * 3, 0.01),
+        OccupancyGrid(plane, [8] * 2, 0.01),
+        Marching(),
+        {},
+    )
+    background = np.zeros((side, side, 3), np.uint8)
+    draw = TritonFrameRenderer(portrait, 1.0, (0.0, 0.0), (side, side), background)
+    draw(torch.eye(4), torch.zeros(64), 0.25)
+
+
 if __name__ == "__main__":
     # Before the operators, which take it from there, are imported.
     triton_runtime.launch = compiler = Compiler()
@@ -134,3 +167,4 @@ if __name__ == "__main__":
         capability, dtype, points = argument.split(":")
         compiler.capability = int(capability)
         call_operators(getattr(torch, dtype), int(points))
+        draw_frame(int(points))

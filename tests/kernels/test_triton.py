@@ -29,6 +29,7 @@ DEVICE = device_of("triton")
 
 KERNELS = {
     "composite": ["_forward", "_backward"],
+    "frame": ["head_kernel", "finish_kernel"],
     "encodings": ["_frequency", "_frequency_gradient", "_harmonics", "_harmonics_gradient"],
     "grid_encode": ["_encode", "_table_gradient", "_x_gradient"],
     "march": ["_walk"],
@@ -61,9 +62,11 @@ def test_every_kernel_compiles_for_gpus(gpu: str, tmp_path: Path) -> None:
 def test_every_kernel_is_in_the_list_of_those_compiled() -> None:
     """A kernel is what is launched."""
     folder = Path(kernels.__file__).parent
+    files = {path.parent.name: path for path in folder.glob("*/triton.py")}
+    files["frame"] = folder.parent / "rendering" / "frame_triton.py"
     launched = {
-        path.parent.name: sorted(set(re.findall(r"launch\(\s*(\w+)", path.read_text())))
-        for path in folder.glob("*/triton.py")
+        op: sorted(set(re.findall(r"launch\(\s*(\w+)", path.read_text())))
+        for op, path in files.items()
     }
     assert launched == {op: sorted(names) for op, names in KERNELS.items()}
 

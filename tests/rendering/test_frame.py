@@ -1,4 +1,4 @@
-"""Whole frames by the CPU's renderer against the plain-torch operators."""
+"""Whole frames by the CPU's and the GPU's renderers against the plain-torch operators."""
 
 from __future__ import annotations
 
@@ -10,17 +10,29 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from kernels.devices import device_of
 from omegaconf import OmegaConf
 from torch import Tensor
 
 from radnerf import kernels
 from radnerf.errors import KernelUnavailable
-from radnerf.rendering import frame_cpu
-from radnerf.rendering.frame import PlainFrameRenderer, frame_renderer
-from radnerf.rendering.frame_cpu import CpuFrameRenderer, steps_to_occupied
+from radnerf.kernels import available
+from radnerf.rendering import frame, frame_cpu
+from radnerf.rendering.frame import FrameRenderer, PlainFrameRenderer, frame_renderer
+from radnerf.rendering.frame_cpu import CpuFrameRenderer
+from radnerf.rendering.frame_parts import steps_to_occupied
+from radnerf.rendering.frame_triton import TritonFrameRenderer
+from radnerf.rendering.head import Marching
 from radnerf.rendering.portrait import Portrait
 
 CONF = Path(__file__).parents[2] / "conf"
+needs_triton = pytest.mark.skipif(
+    "triton" not in available("march"), reason="neither a GPU nor TRITON_INTERPRET=1"
+)
+# PSNR of bfloat16 and of float16; fused, on a GPU, a sample may fall beyond its cell's border.
+CLOSE = {"cpu": 50, "triton": 50 if torch.cuda.is_available() else 61}
+CODE = torch.randn(64, generator=torch.Generator().manual_seed(2))
+backends = pytest.mark.parametrize("backend", ["cpu", pytest.param("triton", marks=needs_triton)])
 
 
 @pytest.fixture(autouse=True)
@@ -70,17 +82,32 @@ def camera(distance: float = 2.5, turned: bool = False) -> Tensor:
     return pose
 
 
+def renderer(backend: str, portrait: Portrait, *view: Any) -> FrameRenderer:
+    """Moves the portrait to the back end's device."""
+    kernels.set_backend(backend)
+    draw = frame_renderer(portrait.to(device_of(backend)), *view)
+    expected = {"triton": TritonFrameRenderer, "cpu": CpuFrameRenderer}
+    assert type(draw) is expected.get(backend, PlainFrameRenderer)
+    return draw
+
+
+def view_of(size: tuple[int, int]) -> tuple[Any, ...]:
+    background = np.random.default_rng(1).integers(0, 255, (*size, 3), dtype=np.uint8)
+    return 2.4 * max(size), (size[1] / 2 + 0.3, size[0] / 2 - 0.2), size, background
+
+
 def both(
-    portrait: Portrait, size: tuple[int, int], pose: Tensor, eye: float = 0.2
+    portrait: Portrait,
+    size: tuple[int, int],
+    pose: Tensor,
+    backend: str = "cpu",
+    eye: float = 0.2,
+    motion: Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The frame by the CPU's renderer and by the plain operators."""
-    random = np.random.default_rng(1)
-    background = random.integers(0, 255, (*size, 3), dtype=np.uint8)
-    view = 2.4 * max(size), (size[1] / 2 + 0.3, size[0] / 2 - 0.2), size, background
-    code = torch.randn(64, generator=torch.Generator().manual_seed(2))
-    fast = CpuFrameRenderer(portrait, *view)(pose, code, eye)
-    kernels.set_backend("reference")
-    return fast, PlainFrameRenderer(portrait, *view)(pose, code, eye)
+    """The frame by a back end's renderer and by the plain operators."""
+    view = view_of(size)
+    fast = renderer(backend, portrait, *view)(pose, CODE, eye, motion)
+    return fast, renderer("reference", portrait, *view)(pose, CODE, eye, motion)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -88,37 +115,105 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
+# Triton's interpreter is slow: its images are small, and where the fields hardly matter, it marches
+# in large steps.
+COARSE = Marching(step=0.06)
+SIZES = [
+    *(("cpu", size) for size in [(1, 1), (7, 5), (96, 81)]),
+    *(pytest.param("triton", size, marks=needs_triton) for size in [(1, 1), (7, 5), (40, 33)]),
+]
+
+
 @pytest.mark.parametrize("encoder", ["tiledgrid", "hashgrid"])
-@pytest.mark.parametrize("size", [(1, 1), (7, 5), (96, 81)])
-def test_frame_is_that_of_the_reference(encoder: str, size: tuple[int, int]) -> None:
-    portrait = make_portrait(encoder)
-    fast, plain = both(portrait, size, camera())
+@pytest.mark.parametrize(("backend", "size"), SIZES)
+def test_frame_is_that_of_the_reference(encoder: str, backend: str, size: tuple[int, int]) -> None:
+    fast, plain = both(make_portrait(encoder), size, camera(), backend)
     assert fast.shape == (*size, 3)
-    assert psnr(fast, plain) > 50
-    if size[0] > 50:
-        covered = portrait.render(
-            camera(), 2.4 * 96, (40.8, 47.8), size, torch.zeros(64), 0.2, torch.zeros(*size, 3)
-        )
-        assert float(covered.std()) > 0.05, "there is something to see"
+    assert psnr(fast, plain) > CLOSE[backend]
 
 
+@backends
+@pytest.mark.parametrize("what", ["the head", "the torso"])
+def test_there_is_something_to_see(backend: str, what: str) -> None:
+    """Else agreement means little."""
+    portrait, other = make_portrait(), make_portrait()
+    portrait.marching = other.marching = COARSE
+    (other.head_grid if what == "the head" else other.torso_grid).occupied.fill_(False)
+    with_it, _ = both(portrait, (40, 40), camera(), backend)
+    without, _ = both(other, (40, 40), camera(), backend)
+    assert psnr(with_it, without) < 25
+
+
+@backends
 @pytest.mark.parametrize("occupied", [True, False])
-def test_full_and_empty_grids(occupied: bool) -> None:
+def test_full_and_empty_grids(backend: str, occupied: bool) -> None:
     portrait = make_portrait()
     for grid in (portrait.head_grid, portrait.torso_grid):
         grid.occupied.fill_(occupied)
-    fast, plain = both(portrait, (40, 40), camera())
-    assert psnr(fast, plain) > 50
+    fast, plain = both(portrait, (40, 40), camera(), backend)
+    assert psnr(fast, plain) > CLOSE[backend]
 
 
-def test_rays_that_all_miss_show_torso_and_background() -> None:
-    fast, plain = both(make_portrait(), (40, 40), camera(turned=True))
-    assert psnr(fast, plain) > 50
+@backends
+def test_rays_that_all_miss_show_torso_and_background(backend: str) -> None:
+    fast, plain = both(make_portrait(), (40, 40), camera(turned=True), backend)
+    assert psnr(fast, plain) > CLOSE[backend]
 
 
-def test_camera_inside_the_box() -> None:
-    fast, plain = both(make_portrait(), (40, 40), camera(distance=0.1))
-    assert psnr(fast, plain) > 50
+@backends
+def test_camera_inside_the_box(backend: str) -> None:
+    portrait = make_portrait()
+    portrait.marching = COARSE
+    fast, plain = both(portrait, (40, 40), camera(distance=0.1), backend)
+    assert psnr(fast, plain) > CLOSE[backend]
+
+
+@backends
+def test_torso_that_is_told_where_to_be(backend: str) -> None:
+    portrait, motion = make_portrait(), torch.tensor([0.2, -0.1, 0.3])
+    portrait.torso.motion_map[6] = torch.tensor([-0.1, 0.05, -0.2])
+    predicted, plain = both(portrait, (40, 40), camera(turned=True), backend)
+    assert psnr(predicted, plain) > CLOSE[backend]
+    told, plain = both(portrait, (40, 40), camera(turned=True), backend, motion=motion)
+    assert psnr(told, plain) > CLOSE[backend] and psnr(told, predicted) < 40
+
+
+@backends
+def test_few_samples(backend: str) -> None:
+    portrait = make_portrait()
+    portrait.marching = Marching(step=0.02, max_samples=3)
+    fast, plain = both(portrait, (20, 20), camera(), backend)
+    assert psnr(fast, plain) > CLOSE[backend]
+
+
+@backends
+def test_rays_end_where_little_light_is_left(backend: str) -> None:
+    portrait = make_portrait()
+    portrait.marching = Marching(step=0.05, stop=0.5)
+    fast, plain = both(portrait, (20, 20), camera(), backend)
+    portrait.marching = Marching(step=0.05, stop=0)
+    late = renderer("reference", portrait, *view_of((20, 20)))(camera(), CODE, 0.2)
+    assert psnr(fast, plain) > psnr(fast, late) + 10
+
+
+@needs_triton
+def test_tiles_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
+    from radnerf.kernels.frame import gpu
+
+    monkeypatch.setattr(gpu, "INTERPRETED_SIDE", 8)
+    portrait = make_portrait()
+    portrait.marching = COARSE
+    fast, plain = both(portrait, (18, 23), camera(), "triton")
+    assert psnr(fast, plain) > CLOSE["triton"]
+
+
+@needs_triton
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_camera_that_is_no_number_ends() -> None:
+    view = 20.0, (3.0, 3.0), (6, 6), np.zeros((6, 6, 3), np.uint8)
+    draw = renderer("triton", make_portrait(), *view)
+    for bad in (torch.nan, torch.inf):
+        assert draw(camera().fill_(bad), torch.zeros(64), 0.25).shape == (6, 6, 3)
 
 
 def test_small_pools_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,29 +232,34 @@ def test_without_bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> None:
     assert psnr(fast, plain) > 50
 
 
-def test_frames_follow_what_drives_them_and_stay_as_they_were() -> None:
+@backends
+def test_frames_follow_what_drives_them_and_stay_as_they_were(backend: str) -> None:
+    side = 64 if backend == "cpu" else 24
+    background = np.full((side, side, 3), 128, np.uint8)
+    view = 2.4 * side, (side / 2, side / 2), (side, side), background
     portrait = make_portrait()
-    view = 150.0, (32.0, 32.0), (64, 64), np.full((64, 64, 3), 128, np.uint8)
-    draw = frame_renderer(portrait, *view)
-    code = torch.randn(64, generator=torch.Generator().manual_seed(2))
-    first = draw(camera(), code, 0.25)
+    portrait.marching = COARSE
+    draw = renderer(backend, portrait, *view)
+    first = draw(camera(), CODE, 0.25)
     kept = first.copy()
     others = [
-        draw(camera(), -code, 0.25),
-        draw(camera(), code, 0.0),
-        draw(camera(2.2), code, 0.25),
-        draw(camera(), code, 0.25, torch.tensor([0.1, 0.05, 0.1])),
+        draw(camera(), -CODE, 0.25),
+        draw(camera(), CODE, 0.0),
+        draw(camera(2.2), CODE, 0.25),
+        draw(camera(), CODE, 0.25, torch.tensor([0.1, 0.05, 0.1])),
     ]
     assert np.array_equal(first, kept)
     assert all(psnr(first, other) < 45 for other in others)
-    assert np.array_equal(draw(camera(), code, 0.25), kept)
+    assert np.array_equal(draw(camera(), CODE, 0.25), kept)
 
 
-def test_head_alone_over_a_picture() -> None:
-    portrait = make_portrait()
+@backends
+def test_head_alone_over_a_picture(backend: str) -> None:
+    portrait = make_portrait().to(device_of(backend))
+    kernels.set_backend(backend)
     picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     view = 96.0, (20.0, 20.0), (40, 40), np.zeros((40, 40, 3), np.uint8)
-    drive = camera(), torch.zeros(64), 0.25
+    drive = camera(), torch.zeros(64, device=device_of(backend)), 0.25
     fast = frame_renderer(portrait, *view)(*drive, behind=picture)
     kernels.set_backend("reference")
     plain = frame_renderer(portrait, *view)(*drive, behind=picture)
@@ -180,6 +280,43 @@ def test_what_it_cannot_take_goes_operator_by_operator_or_says_why() -> None:
         renderer_of(portrait)
 
 
+@needs_triton
+@pytest.mark.parametrize(
+    ("sizes", "reason"),
+    [
+        ({}, None),
+        ({"sh_degree": 2}, None),
+        ({"hidden": 48}, "a layer is 48 wide, not a power of two from 16 on"),
+        ({"hidden": 8}, "a layer is 8 wide, not a power of two from 16 on"),
+    ],
+)
+def test_what_the_gpu_renderer_takes(sizes: dict[str, int], reason: str | None) -> None:
+    portrait = make_portrait(**sizes).to(device_of("triton"))
+    kernels.set_backend("triton")
+    if reason is None:
+        assert isinstance(renderer_of(portrait), TritonFrameRenderer)
+        return
+    with pytest.raises(KernelUnavailable, match=f"frame/triton: {reason}"):
+        renderer_of(portrait)
+
+
+@needs_triton
+def test_auto_takes_a_gpu_but_not_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    portrait = make_portrait().to(device_of("triton"))
+    on_gpu = device_of("triton") == "cuda"
+    assert isinstance(renderer_of(portrait), TritonFrameRenderer if on_gpu else CpuFrameRenderer)
+    monkeypatch.setattr(frame, "triton_interprets", lambda: False)
+    assert isinstance(renderer_of(portrait), TritonFrameRenderer)
+
+
+@needs_triton
+def test_fewer_harmonics() -> None:
+    portrait = make_portrait(sh_degree=2)
+    portrait.marching = COARSE
+    fast, plain = both(portrait, (20, 20), camera(), "triton")
+    assert psnr(fast, plain) > CLOSE["triton"]
+
+
 def renderer_of(portrait: Portrait) -> object:
     background = np.zeros((8, 8, 3), np.uint8)
     return frame_renderer(portrait, 20.0, (4.0, 4.0), (8, 8), background)
@@ -196,11 +333,10 @@ def test_steps_to_the_next_occupied_cell() -> None:
 
 def test_refining_the_grid_leaves_the_picture() -> None:
     portrait = make_portrait()
-    code = torch.randn(64, generator=torch.Generator().manual_seed(2))
     before, _ = both(portrait, (64, 64), camera())
     kernels.set_backend("auto")
     cells = int(portrait.head_grid.occupied.sum())
-    portrait.refine_head_grid(code.expand(6, 64), torch.full((6,), 0.2))
+    portrait.refine_head_grid(CODE.expand(6, 64), torch.full((6,), 0.2))
     assert portrait.head_grid.occupied.shape == (128, 128, 128)
     assert int(portrait.head_grid.occupied.sum()) < 8 * cells
     again = Portrait.from_config(portrait.config)

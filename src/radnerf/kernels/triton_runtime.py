@@ -30,14 +30,16 @@ def jit(function: Callable[..., Any]) -> Any:
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
-    """Run a kernel's programs on the device of its first argument; none where the grid is empty."""
+    """Run a kernel's programs on the device of its first argument; none where the grid is empty.
+
+    Products and sums are rounded apart, as torch rounds them, unless a kernel asks for their
+    fusion: a sample, or a point, falls into the cell where the reference sees it.
+    """
     if 0 in grid:
         return
     on_device = torch.cuda.device(arguments[0].device) if arguments[0].is_cuda else nullcontext()
     with on_device:
-        # Products and sums are rounded apart, as torch rounds them: a sample, or a point, falls
-        # into the cell where the reference sees it.
-        kernel[grid](*arguments, **constants, enable_fp_fusion=False)
+        kernel[grid](*arguments, **{"enable_fp_fusion": False} | constants)
 
 
 def block(n: int, on_device: int) -> int:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from radnerf import kernels
 from radnerf.errors import KernelUnavailable
+from radnerf.kernels.dispatch import triton_interprets
+from radnerf.rendering.frame_parts import Image
 from radnerf.rendering.portrait import Portrait
 
 log = logging.getLogger(__name__)
-
-Image = UInt8[np.ndarray, "h w 3"]
 
 
 @runtime_checkable
@@ -59,18 +58,28 @@ def frame_renderer(
         background: what is behind the person, of that size.
 
     Raises:
-        KernelUnavailable: the cpu back end was asked for and cannot take this portrait.
+        KernelUnavailable: the cpu or triton back end was asked for and cannot take this portrait.
     """
-    from radnerf.rendering.frame_cpu import CpuFrameRenderer, lacks
+    from radnerf.rendering import frame_cpu, frame_triton
 
+    # As kernels.pick: auto takes the first that can, never Triton's interpreter.
     chosen = kernels.get_backend()
-    if chosen in ("auto", "cpu"):
+    by_auto = ["cpu"] if triton_interprets() else ["triton", "cpu"]
+    reasons = []
+    for name, lacks, renderer in (
+        ("triton", frame_triton.lacks, frame_triton.TritonFrameRenderer),
+        ("cpu", frame_cpu.lacks, frame_cpu.CpuFrameRenderer),
+    ):
+        if name not in (by_auto if chosen == "auto" else [chosen]):
+            continue
         reason = lacks(portrait)
         if reason is None:
-            return CpuFrameRenderer(portrait, focal, centre, size, background)
-        if chosen == "cpu":
-            raise KernelUnavailable(f"frame/cpu: {reason}")
-        log.info("kernels: frames are rendered operator by operator (%s)", reason)
+            return renderer(portrait, focal, centre, size, background)
+        reasons.append(f"frame/{name}: {reason}")
+    if reasons and chosen != "auto":
+        raise KernelUnavailable(reasons[0])
+    if reasons:
+        log.info("kernels: frames are rendered operator by operator (%s)", "; ".join(reasons))
     return PlainFrameRenderer(portrait, focal, centre, size, background)
 
 

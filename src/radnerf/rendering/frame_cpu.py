@@ -2,9 +2,8 @@
 
 Rays walk through the occupancy grid once; a pool of rays takes a few samples each at a time, and
 a ray that has become opaque leaves it for one that waits, so that no sample behind an opaque one
-is ever shaded while the matrix products stay large. The colour network's first layer follows the
-density network's last one without anything between them: they are one matrix here, and what
-depends on the view alone is added once a ray. All buffers are made once.
+is ever shaded while the matrix products stay large. What depends on the view alone is added once
+a ray. All buffers are made once.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from scipy.ndimage import distance_transform_cdt
+from jaxtyping import Float
 from torch import Tensor
 
 from radnerf.fields.encodings import GridEncoding
@@ -26,38 +24,35 @@ from radnerf.kernels.dispatch import BACKENDS
 from radnerf.kernels.encodings import sh_encode
 from radnerf.kernels.grid_encode.cpu import described
 from radnerf.kernels.mlp.cpu import matrix_dtype
+from radnerf.rendering.frame_parts import (
+    STOP,
+    HeadMatrices,
+    Image,
+    TorsoMatrices,
+    differs,
+    networks,
+    steps_to_occupied,
+)
 from radnerf.rendering.portrait import Portrait
 
 TILE = 8  # pixels a side: neighbours in the image are neighbours in the pool
 RAYS_AT_ONCE = 8192
 SAMPLES_AT_ONCE = 2  # of a ray
 POINTS_AT_ONCE = 8192  # of the torso
-# Transmittance below which nothing behind is seen: half an 8-bit step.
-STOP = 1 / 512
 FAINT = 1e-4  # a weight whose colour cannot be seen
 ROUND = 1024  # matrix products have few different sizes: torch prepares each one once
-
-Image = UInt8[np.ndarray, "h w 3"]
 
 
 def lacks(portrait: Portrait) -> str | None:
     """Why this renderer cannot draw a portrait, if so."""
     reason = BACKENDS["cpu"]((portrait.head_grid.value, next(portrait.parameters())))
-    if reason is not None:
-        return reason
-    head, torso = portrait.head, portrait.torso
-    for name, grid, dim in (
-        ("spatial", head.spatial, 3), ("ambient", head.ambient, 2), ("torso", torso.grid, 2)
-    ):  # fmt: skip
-        if not isinstance(grid, GridEncoding):
-            return f"the {name} encoder is no grid"
-        if grid.levels.n_features != 2 or grid.levels.dim != dim:
-            return f"the {name} grid is not of {dim} dimensions and 2 features"
-    shapes = (head.ambient_net, 3), (head.sigma_net, 3), (head.color_net, 2)
-    for net, depth in (*shapes, (torso.deform_net, 3), (torso.torso_net, 3)):
-        if len(net.weights) != depth or any(len(weight) % 2 for weight in net.weights[:-1]):
-            return "a network has other layers than the paper's"
-    return None
+    if reason is None:
+        reason = differs(portrait)
+    if reason is None and any(
+        len(weight) % 2 for net, _ in networks(portrait) for weight in net.weights[:-1]
+    ):
+        reason = "a hidden layer is of odd width"
+    return reason
 
 
 class CpuFrameRenderer:
@@ -148,39 +143,29 @@ class _Head:
         spatial, ambient = field.spatial.width, field.ambient.width
         self.features = _Pairs(rows, spatial + 2 + ambient)
         self.features.values[:, spatial] = 1
-        ambient_net, sigma_net, color_net = (
-            [weight.detach().float() for weight in net.weights]
-            for net in (field.ambient_net, field.sigma_net, field.color_net)
-        )
-        self.shared = ambient_net[0][:, spatial:], sigma_net[0][:, spatial + ambient :]
-        constant = torch.zeros(len(ambient_net[0]), 2)
-        self.to_ambient = _Product([ambient_net[0][:, :spatial], constant], rows)
-        self.ambient_hidden = _Product([ambient_net[1]], rows)
-        self.to_coordinate = _by_halves(ambient_net[2])
-        inputs = sigma_net[0]
-        constant = torch.zeros(len(inputs), 2)
-        self.to_sigma = _Product(
-            [inputs[:, :spatial], constant, inputs[:, spatial : spatial + ambient]], rows
-        )
-        self.sigma_hidden = _Product([sigma_net[1]], rows)
-        view = field.sh_degree**2
-        geometry = len(sigma_net[2]) - 1
-        colour = color_net[0][:, view : view + geometry] @ sigma_net[2][1:]
-        spare = torch.zeros(1, colour.shape[1])  # pairs need an even number
-        self.out = _Product([torch.cat([colour, sigma_net[2][:1], spare]).T], rows, transposed=True)
-        first = color_net[0].reshape(-1, 2, color_net[0].shape[1]).transpose(0, 1).flatten(0, 1)
-        self.of_view = first[:, :view].T.contiguous()
-        self.of_appearance = first[:, view + geometry :]
-        self.to_colour = _by_halves(color_net[1])
-        self.view = _floats(n_rays, len(color_net[0]))
+        net = HeadMatrices.of(field)
+        constant = torch.zeros(len(net.ambient_hidden), 2)
+        self.of_code, self.of_eye = net.ambient_of_code, net.sigma_of_eye
+        self.to_ambient = _Product([net.ambient_of_spatial, constant], rows)
+        self.ambient_hidden = _Product([net.ambient_hidden], rows)
+        self.to_coordinate = _by_halves(net.coordinate)
+        self.to_sigma = _Product([net.sigma_of_spatial, constant, net.sigma_of_ambient], rows)
+        self.sigma_hidden = _Product([net.sigma_hidden], rows)
+        spare = torch.zeros_like(net.density)  # pairs need an even number
+        out = torch.cat([net.colour_of_sigma, net.density, spare])
+        self.out = _Product([out.T], rows, transposed=True)
+        self.of_view = _evens_first(net.colour_of_view).T.contiguous()
+        self.of_appearance = _evens_first(net.colour_of_appearance)
+        self.to_colour = _by_halves(net.colour)
+        self.view = _floats(n_rays, len(net.colour_of_view))
 
     def render(self, camera: np.ndarray, pose: Tensor, state: HeadState) -> None:
         from radnerf.kernels.frame import loops
         from radnerf.kernels.numba_runtime import run
 
         marching, spatial = self.marching, self.field.spatial.width
-        self.to_ambient.constant(spatial, state.code[0] @ self.shared[0].T)
-        self.to_sigma.constant(spatial, state.eye[0] @ self.shared[1].T)
+        self.to_ambient.constant(spatial, state.code[0] @ self.of_code.T)
+        self.to_sigma.constant(spatial, state.eye[0] @ self.of_eye.T)
         run(
             loops.walk, camera, pose[:3].contiguous(), *self.box, self.empty,
             np.float32(marching.near), np.float32(marching.step),
@@ -243,10 +228,7 @@ class _Torso:
         rows = -(-min(POINTS_AT_ONCE, max(1, len(candidates))) // ROUND) * ROUND
         self.rows = rows
         points = 2 + 4 * field.point_octaves
-        deform, torso = (
-            [weight.detach().float() for weight in net.weights]
-            for net in (field.deform_net, field.torso_net)
-        )
+        net = TorsoMatrices.of(field)
         grid = field.grid.width
         self.points = _floats(2, rows)
         self.scratch = _scratch(field.grid.levels.n_levels, CHUNK)
@@ -255,14 +237,14 @@ class _Torso:
         self.encoded.values[:, points] = 1
         self.features = _Pairs(rows, grid + points + 2)
         self.columns = points, grid + points
-        self.shared = deform[0][:, points:], torso[0][:, grid + points :]
-        constants = torch.zeros(len(deform[0]), 2), torch.zeros(len(torso[0]), 2)
-        self.to_deform = _Product([deform[0][:, :points], constants[0]], rows)
-        self.deform_hidden = _Product([deform[1]], rows)
-        self.to_offset = _by_halves(deform[2])
-        self.to_torso = _Product([torso[0][:, : grid + points], constants[1]], rows)
-        self.torso_hidden = _Product([torso[1]], rows)
-        self.to_colour = _by_halves(torso[2])
+        self.shared = net.deform_of_frame, net.torso_of_frame
+        constants = [torch.zeros(len(shared), 2) for shared in self.shared]
+        self.to_deform = _Product([net.deform_of_point, constants[0]], rows)
+        self.deform_hidden = _Product([net.deform_hidden], rows)
+        self.to_offset = _by_halves(net.offset)
+        self.to_torso = _Product([net.torso_of_grid, net.torso_of_point, constants[1]], rows)
+        self.torso_hidden = _Product([net.torso_hidden], rows)
+        self.to_colour = _by_halves(net.colour)
 
     def render(
         self, xy: np.ndarray, light: np.ndarray, state: TorsoState, behind: np.ndarray
@@ -346,12 +328,9 @@ class _Product:
         return self.out
 
 
-def steps_to_occupied(occupied: np.ndarray) -> UInt8[np.ndarray, "rx ry rz"]:
-    """Cells to go, in any direction, to the next occupied one: 0 in an occupied cell."""
-    distance = distance_transform_cdt(~occupied, "chessboard") if occupied.any() else None
-    if distance is None:  # as far as it counts
-        return np.full(occupied.shape, 255, np.uint8)
-    return np.clip(distance, 0, 255).astype(np.uint8)
+def _evens_first(matrix: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
+    """Even rows before odd ones."""
+    return torch.cat([matrix[::2], matrix[1::2]])
 
 
 def _by_halves(matrix: Float[Tensor, "o i"]) -> Float[np.ndarray, "o 2 half"]:

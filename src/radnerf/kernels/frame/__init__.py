@@ -1,1 +1,1 @@
-"""Loops that render whole frames on CPU cores, driven by rendering/frame_cpu.py."""
+"""Whole frames: loops for rendering/frame_cpu.py, GPU kernels for rendering/frame_triton.py."""

@@ -28,7 +28,7 @@ def grid_encode(x: Tensor, table: Tensor, levels: GridLevels) -> Tensor:
 
 
 @lru_cache
-def _described(levels: GridLevels, device: torch.device) -> tuple[Tensor, Tensor]:
+def described(levels: GridLevels, device: torch.device) -> tuple[Tensor, Tensor]:
     """Scales [L], and rows of first entry, mask that folds, three strides, hashed or not [L, 6]."""
     folded = np.array(levels.folded)
     rows = np.zeros((levels.n_levels, 6), np.uint32)
@@ -51,7 +51,7 @@ class _GridEncode(torch.autograd.Function):
         size = block(len(x), BLOCK)
         launch(
             _encode, (triton.cdiv(len(x), size), levels.n_levels),
-            x, table, *_described(levels, x.device), out, len(x),
+            x, table, *described(levels, x.device), out, len(x),
             DIM=levels.dim, FEATURES=levels.n_features, WIDTH=padded(levels.n_features), BLOCK=size,
         )  # fmt: skip
         return out.T
@@ -60,7 +60,7 @@ class _GridEncode(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, table = ctx.saved_tensors
         levels: GridLevels = ctx.levels
-        described = _described(levels, x.device)
+        arrays = described(levels, x.device)
         size = block(len(x), BLOCK)
         blocks = triton.cdiv(len(x), size)
         sizes = {
@@ -74,7 +74,7 @@ class _GridEncode(torch.autograd.Function):
             of_x = torch.empty_like(x)
             launch(
                 _x_gradient, (blocks,),
-                x, table, *described, upstream, of_x, len(x), *upstream.stride(),
+                x, table, *arrays, upstream, of_x, len(x), *upstream.stride(),
                 LEVELS=levels.n_levels, **sizes,
             )  # fmt: skip
         if ctx.needs_input_grad[1]:
@@ -82,7 +82,7 @@ class _GridEncode(torch.autograd.Function):
             of_table = torch.zeros_like(table, dtype=torch.float32)
             launch(
                 _table_gradient, (blocks, levels.n_levels),
-                x, *described, upstream, of_table, len(x), *upstream.stride(), **sizes,
+                x, *arrays, upstream, of_table, len(x), *upstream.stride(), **sizes,
             )  # fmt: skip
             of_table = of_table.to(table.dtype)
         return of_x, of_table, None
@@ -99,7 +99,7 @@ def _coordinate(x_ptr, i, inside, AXIS: tl.constexpr, DIM: tl.constexpr):
 
 @jit
 def _read_level(scales_ptr, levels_ptr, level):
-    """A level's scale, first entry, mask, strides and whether it is hashed; see _described."""
+    """A level's scale, first entry, mask, strides and whether it is hashed; see described."""
     row = levels_ptr + 6 * level
     first, mask, hashed = tl.load(row), tl.load(row + 1), tl.load(row + 5) != 0
     s0, s1, s2 = tl.load(row + 2), tl.load(row + 3), tl.load(row + 4)
