@@ -1,52 +1,71 @@
-"""python -m radnerf.benchmark [--portrait FILE] [--json FILE] [--quick]"""
+"""How fast operators, training and rendering are here: python -m radnerf.benchmark [--json FILE]"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
-# As the entry scripts do: OpenMP threads that spin for long are slow on a busy machine.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-
-from radnerf.benchmark.suite import Settings, show, write
 from radnerf.errors import UserError
+from radnerf.files import whole_file
+
+CONF = Path(__file__).parents[3] / "conf"  # of the checkout
+INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
+
+
+class Options(argparse.ArgumentParser):
+    """Options whose mistakes are one sentence, as everywhere in this project."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}: `{self.prog} --help` lists the options.")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; the exit code."""
-    parser = argparse.ArgumentParser("python -m radnerf.benchmark", description=__doc__)
-    parser.add_argument("--portrait", type=Path, help="a portrait file; a stand-in without it")
-    parser.add_argument("--json", type=Path, help="where to write all figures")
-    parser.add_argument("--quick", action="store_true", help="smaller and shorter, for a look")
-    parser.add_argument("--kernels", default="auto", help="auto, cpu, reference or triton")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-    parser.add_argument("--conf", type=Path, default=Path("conf"), help="the folder conf/")
-    options = parser.parse_args(arguments)
-    settings = Settings(
-        portrait=options.portrait,
-        conf=options.conf,
-        quick=options.quick,
-        backend=options.kernels,
-        device=options.device,
-    )
-    from radnerf.benchmark.suite import run
-
-    began = time.monotonic()
+    # As the entry scripts do: OpenMP threads that spin for long are slow on a busy machine.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
-        report = run(settings)
-        show(report, time.monotonic() - began)
-        if options.json:
-            write(options.json, report)
+        _run(_options().parse_args(arguments))
     except UserError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
+
+
+def _options() -> Options:
+    parser = Options("python -m radnerf.benchmark", description=__doc__)
+    parser.add_argument("--portrait", type=Path, help="a portrait file; a stand-in without it")
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    parser.add_argument("--quick", action="store_true", help="smaller and shorter, for a look")
+    parser.add_argument("--kernels", default="auto", choices=["auto", "cpu", "reference", "triton"])
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    parser.add_argument("--conf", type=Path, default=CONF, help="the folder conf/ of a checkout")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    # Imported late, so that --help and a misspelt option answer at once.
+    from radnerf.benchmark.report import show, write
+    from radnerf.benchmark.suite import FULL, QUICK, run
+
+    # Opened before the work: a file that cannot be written is found at once.
+    with whole_file(options.json) if options.json else nullcontext() as file:
+        report = run(
+            QUICK if options.quick else FULL,
+            portrait=options.portrait,
+            conf=options.conf,
+            backend=options.kernels,
+            device=options.device,
+        )
+        show(report)
+        if file:
+            write(file, report)
 
 
 if __name__ == "__main__":

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from radnerf.benchmark.ceilings import COPY, MATMULS, READS
+from radnerf.benchmark.report import FAILED, Report, Values, refuse
 from radnerf.benchmark.timing import measure
 from radnerf.kernels.composite import composite
-from radnerf.kernels.dispatch import BACKENDS, lacks
+from radnerf.kernels.dispatch import AUTO, BACKENDS, lacks, triton_interprets
 from radnerf.kernels.encodings import frequency_encode, sh_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
 from radnerf.kernels.march import march
 from radnerf.kernels.mlp import mlp
 from radnerf.types import Samples
 
-Values = float | int | str | None
+REFERENCE = "reference"
 
 
 @dataclass
@@ -27,10 +30,11 @@ class Case:
     """An operator with inputs.
 
     Attributes:
+        op: folder of the operator in radnerf.kernels.
         run: takes the inputs and the name of a back end.
-        limit: largest error, relative to a tensor's own size, that is still right.
-        gigaflop: of the forward pass; backward takes twice as much more.
-        table_reads: of the forward pass.
+        limit: largest error, relative to a tensor's largest value, that is still right.
+        gigaflop: of the forward pass; backward takes twice as much.
+        million_reads: of table rows, forward and backward alike.
     """
 
     op: str
@@ -38,8 +42,30 @@ class Case:
     inputs: list[Tensor]
     limit: float = 1e-3
     gigaflop: float = 0.0
-    table_reads: int = 0
+    million_reads: float = 0.0
     with_gradients: bool = True
+
+    def outputs(self, inputs: Sequence[Tensor], backend: str) -> list[Tensor]:
+        found = self.run(*inputs, backend=backend)
+        return [found] if isinstance(found, Tensor) else list(found)
+
+    def leaves(self) -> list[Tensor]:
+        return [value.clone().requires_grad_(self.with_gradients) for value in self.inputs]
+
+    def least_seconds(self, ceiling: Mapping[str, Values], backward: bool) -> float:
+        """Seconds of a pass that ran at the machine's ceiling."""
+
+        def rate(*names: str) -> float:
+            return max(float(ceiling.get(name) or 0) for name in names)
+
+        if self.gigaflop:
+            return self.gigaflop * (1 + backward) / rate(*MATMULS)
+        if self.million_reads:
+            return self.million_reads / rate(READS)
+        # Nothing but memory: what goes in and comes out, and the gradients of both.
+        passed = [*self.inputs, *self.outputs(self.inputs, REFERENCE)]
+        size = sum(value.numel() * value.element_size() for value in passed)
+        return 1e-9 * size * (1 + backward) / rate(COPY)
 
 
 def cases(n: int, device: torch.device) -> dict[str, Case]:
@@ -48,132 +74,159 @@ def cases(n: int, device: torch.device) -> dict[str, Case]:
     rand = partial(torch.rand, generator=generator, device=device)
     randn = partial(torch.randn, generator=generator, device=device)
     unit = torch.nn.functional.normalize(randn(n, 3), dim=1)
-    found = {
-        "frequency_encode": Case(
-            "encodings", lambda x, backend: frequency_encode(x, 10, backend), [rand(n, 2)]
-        ),
-        "sh_encode": Case("encodings", lambda x, backend: sh_encode(x, 4, backend), [unit]),
-    }
-    for dim in (2, 3):
+    found = {}
+    for dim in (3, 2):
         levels = GridLevels(dim=dim)
         found[f"grid_encode_{dim}d"] = Case(
             "grid_encode",
             lambda x, table, backend, levels=levels: grid_encode(x, table, levels, backend),
             [rand(n, dim), randn(levels.n_entries, 2)],
-            table_reads=n * levels.n_levels * 2**dim,
+            # Corners that differ along the first axis lie side by side: one read fetches both.
+            million_reads=1e-6 * n * levels.n_levels * 2 ** (dim - 1),
         )
-    sizes = (64, 64, 64, 65)
-    weights = [randn(o, i) / i**0.5 for i, o in pairwise(sizes)]
-    macs = sum(weight.numel() for weight in weights)
-    found["mlp"] = Case(
-        "mlp",
-        lambda x, *w, backend: mlp(x, w, backend),
-        [randn(n, 64), *weights],
-        limit=3e-2,  # 8 bits of mantissa
-        gigaflop=2e-9 * n * macs,
+    found["frequency_encode"] = Case(
+        "encodings", lambda x, backend: frequency_encode(x, 10, backend), [2 * rand(n, 2) - 1]
     )
+    found["sh_encode"] = Case("encodings", lambda x, backend: sh_encode(x, 4, backend), [unit])
+
     origins = 3 * unit
     directions = torch.nn.functional.normalize(-unit + 0.15 * randn(n, 3), dim=1)
     box = torch.tensor([[-1.0, -0.5, -1.0], [1.0, 0.5, 1.0]], device=device)
     occupied = rand(64, 64, 64) < 0.1
 
-    def walk(backend: str) -> list[Tensor]:
-        samples = march(origins, directions, occupied, box, 0.05, 0.02, 64, None, backend)
-        return [samples.t, samples.offsets.float()]
+    def walk(origins: Tensor, directions: Tensor, backend: str) -> list[Tensor]:
+        met = march(origins, directions, occupied, box, 0.05, 0.02, 64, None, backend)
+        return [met.t, met.offsets.double()]
 
-    found["march"] = Case("march", walk, [], with_gradients=False)
-    per_ray = 4
-    rays = n // per_ray
-    samples = Samples(
+    found["march"] = Case("march", walk, [origins, directions], with_gradients=False)
+
+    samples = _even_samples(n, 4, device)
+    found["composite"] = Case(
+        "composite",
+        lambda density, rgb, backend: composite(density, rgb, samples, 1e-4, backend),
+        [40 * rand(len(samples.t)), rand(len(samples.t), 4)],
+    )
+    widths = (64, 64, 64, 65)
+    # Inputs above zero and rows of one sign: every hidden unit is clearly on or clearly off. One
+    # that 16 bits push over the edge would change single gradients by half their size.
+    signs = [(randn(width, 1) > 0) * 2.0 - 1 for width in widths[1:]]
+    weights = [
+        sign * rand(after, before) / before
+        for sign, (before, after) in zip(signs, pairwise(widths), strict=True)
+    ]
+    found["mlp"] = Case(
+        "mlp",
+        lambda x, *weights, backend: mlp(x, weights, backend),
+        [rand(n, widths[0]), *weights],
+        limit=2e-2,  # 8 bits of mantissa, several roundings in a row
+        gigaflop=2e-9 * n * sum(weight.numel() for weight in weights),
+    )
+    return found
+
+
+def _even_samples(n: int, per_ray: int, device: torch.device) -> Samples:
+    """About n samples, as many on every ray."""
+    rays = max(1, n // per_ray)
+    return Samples(
         t=torch.arange(per_ray, device=device).float().repeat(rays),
         dt=torch.full((rays * per_ray,), 0.02, device=device),
         ray=torch.arange(rays, device=device).repeat_interleave(per_ray),
         offsets=torch.arange(rays + 1, device=device) * per_ray,
     )
-    found["composite"] = Case(
-        "composite",
-        lambda density, rgb, backend: composite(density, rgb, samples, 1e-4, backend),
-        [40 * rand(rays * per_ray), rand(rays * per_ray, 4)],
-    )
-    return found
+
+
+def benchmark_operators(
+    n: int,
+    device: torch.device,
+    seconds: float,
+    ceiling: Mapping[str, Values],
+    backend: str = AUTO,
+) -> Report:
+    """Parity and milliseconds of every operator and back end; no speed for one that is wrong.
+
+    Args:
+        n: points.
+        seconds: of each operator.
+        backend: the one to compare with the reference; auto for all.
+    """
+    report: Report = {}
+    for name, case in cases(n, device).items():
+        right = [REFERENCE]
+        for candidate in BACKENDS:
+            if candidate == REFERENCE:
+                continue
+            # As elsewhere, auto never means Triton's interpreter.
+            by_auto = backend == AUTO and not (candidate == "triton" and triton_interprets())
+            checked = _parity(name, case, candidate, asked=by_auto or backend == candidate)
+            report |= checked
+            if f"parity.{name}.{candidate}.reason" not in checked:
+                right.append(candidate)
+        report |= _speeds(name, case, right, seconds, ceiling)
+    return report
+
+
+def _parity(name: str, case: Case, backend: str, asked: bool) -> Report:
+    key, speed = f"parity.{name}.{backend}", f"operator.{name}.{backend}.forward_ms"
+    lacking = lacks(case.op, backend, tuple(case.inputs)) if asked else "not asked for"
+    if lacking is not None:
+        return refuse(lacking, key)
+    error = error_of(case, backend)
+    if error <= case.limit:
+        return {key: error}
+    reason = f"{FAILED}: {error:.2g} is above {case.limit:g}"
+    return {**refuse(reason, speed), key: error, f"{key}.reason": reason}
 
 
 def error_of(case: Case, backend: str) -> float:
-    """Largest error of values and gradients against the reference: norm by norm, tensor by tensor.
+    """Largest error of values and gradients, relative to the reference's largest value.
 
-    In 16 bits a hidden unit near zero falls to the other side now and then, so that single numbers
-    may differ by much.
+    It is infinite where the shapes differ, or something is no number.
     """
-    got, expected = (evaluate(case, name) for name in (backend, "reference"))
-    if any(a.shape != b.shape for a, b in zip(got, expected, strict=True)):
-        return float("inf")
-    errors = [
-        float((a - b).norm()) / max(float(b.norm()), 1e-6) if b.numel() else 0.0
-        for a, b in zip(got, expected, strict=True)
-    ]
-    return max(e if e == e else float("inf") for e in errors)
+    got, expected = (evaluate(case, name) for name in (backend, REFERENCE))
+    worst = 0.0
+    for a, b in zip(got, expected, strict=True):
+        if a.shape != b.shape or not a.isfinite().all():
+            return float("inf")
+        if b.numel():
+            scale = max(float(b.abs().max()), 1e-6)
+            worst = max(worst, float((a - b).abs().max()) / scale)
+    return worst
 
 
 def evaluate(case: Case, backend: str) -> list[Tensor]:
     """Outputs, then the gradients of all inputs."""
-    leaves = [value.clone().requires_grad_(case.with_gradients) for value in case.inputs]
-    outputs = case.run(*leaves, backend=backend)
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    if not case.with_gradients:
-        return outputs
+    leaves = case.leaves()
+    outputs = case.outputs(leaves, backend)
+    gradients = _gradients(leaves, outputs)() if case.with_gradients else ()
+    return [value.detach() for value in (*outputs, *gradients)]
+
+
+def _gradients(leaves: Sequence[Tensor], outputs: Sequence[Tensor]) -> Callable[[], Any]:
+    """The backward pass, which may be run again and again."""
     generator = torch.Generator(outputs[0].device).manual_seed(1)
     upstream = [torch.randn(o.shape, generator=generator, device=o.device) for o in outputs]
-    torch.autograd.backward(outputs, upstream)
-    gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
-    return [output.detach() for output in outputs] + gradients
+    return partial(torch.autograd.grad, outputs, leaves, upstream, retain_graph=True)
 
 
-def benchmark_operators(
-    n: int, device: torch.device, seconds: float, ceiling: dict[str, float]
-) -> dict[str, Values]:
-    """Parity and milliseconds of every operator and back end; no speed for one that is wrong."""
-    report: dict[str, Values] = {}
-    for name, case in cases(n, device).items():
-        calls: dict[str, Callable[[], object]] = {}
-        for backend in BACKENDS:
-            key = f"parity.{name}.{backend}"
-            reason = lacks(case.op, backend, tuple(case.inputs))
-            if reason is not None:
-                report |= {key: None, f"{key}.reason": reason}
-                continue
-            report[key] = error = error_of(case, backend)
-            if error > case.limit:
-                report[f"{key}.reason"] = f"above {case.limit}: no speed is given"
-                continue
-            calls[f"{backend}.forward"] = partial(forward, case, backend)
-            if case.with_gradients:
-                calls[f"{backend}.both"] = partial(evaluate, case, backend)
-        times = measure(calls, seconds)
-        for call, timing in times.items():
-            backend, _, what = call.partition(".")
-            prefix = f"operator.{name}.{backend}.{what}"
-            report[f"{prefix}_ms"] = timing.median
-            if backend != "reference" and f"reference.{what}" in times:
-                ratio = times[f"reference.{what}"].median / timing.median
-                report[f"{prefix}_ratio_to_reference"] = ratio
-            if what == "forward":
-                report |= share_of_ceiling(prefix, case, timing.median, ceiling)
+def _speeds(
+    name: str, case: Case, backends: Sequence[str], seconds: float, ceiling: Mapping[str, Values]
+) -> Report:
+    report: Report = {}
+    forward = torch.no_grad()(case.outputs)
+    passes: dict[str, dict[str, Callable[[], object]]] = {
+        "forward": {name: partial(forward, case.inputs, name) for name in backends}
+    }
+    if case.with_gradients:
+        passes["backward"] = {}
+        for backend in backends:
+            leaves = case.leaves()
+            passes["backward"][backend] = _gradients(leaves, case.outputs(leaves, backend))
+    for what, calls in passes.items():
+        times = measure(calls, seconds / len(passes))
+        least = 1e3 * case.least_seconds(ceiling, what == "backward")
+        for backend in backends:
+            prefix, ms = f"operator.{name}.{backend}.{what}", times[backend].median
+            report[f"{prefix}_ms"] = ms
+            report[f"{prefix}_ratio_to_reference"] = times[REFERENCE].median / ms
+            report[f"{prefix}_ratio_to_ceiling"] = least / ms
     return report
-
-
-@torch.no_grad()
-def forward(case: Case, backend: str) -> object:
-    return case.run(*case.inputs, backend=backend)
-
-
-def share_of_ceiling(
-    prefix: str, case: Case, ms: float, ceiling: dict[str, float]
-) -> dict[str, Values]:
-    """How near an operator comes to what the machine can do at most."""
-    if case.gigaflop:
-        best = max(rate for name, rate in ceiling.items() if "gflops" in name)
-        return {f"{prefix}_ratio_to_ceiling": case.gigaflop / ms * 1e3 / best}
-    if case.table_reads:
-        reads = ceiling["ceiling.table_reads_millions_per_s"]
-        return {f"{prefix}_ratio_to_ceiling": case.table_reads / ms / 1e3 / reads}
-    return {}

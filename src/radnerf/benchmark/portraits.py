@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from radnerf.errors import UserError
+from radnerf.audio import MelExtractor
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.driver import load_portrait
+from radnerf.inference.tracks import cover
+from radnerf.rendering.frame import Image
 from radnerf.rendering.portrait import Portrait
 
 
@@ -32,15 +33,16 @@ class Subject:
     focal: float
     centre: tuple[float, float]
     size: tuple[int, int]
-    background: UInt8[np.ndarray, "h w 3"]
+    background: Image
 
-    def view(self, side: int) -> tuple[Any, ...]:
-        """Camera, size and background of frames whose longer side has so many pixels."""
-        scale = side / max(self.size)
-        size = round(self.size[0] * scale), round(self.size[1] * scale)
-        background = cv2.resize(self.background, size[::-1], interpolation=cv2.INTER_AREA)
-        centre = self.centre[0] * scale, self.centre[1] * scale
-        return self.focal * scale, centre, size, background
+    def view(self, side: int) -> tuple[float, tuple[float, float], tuple[int, int], Image]:
+        """Focal length, centre, size and background of square frames, the picture's middle."""
+        scale = side / min(self.size)
+        height, width = self.size
+        left, top = ((scale * length - side) / 2 for length in (width, height))
+        centre = self.centre[0] * scale - left, self.centre[1] * scale - top
+        size = side, side
+        return self.focal * scale, centre, size, cover(self.background, size)
 
 
 def load_subject(path: Path, device: torch.device) -> Subject:
@@ -55,7 +57,7 @@ def load_subject(path: Path, device: torch.device) -> Subject:
     wobble = torch.randn(16, len(portrait.rest_code), generator=generator).to(device)
     codes = portrait.rest_code + 0.3 * wobble
     return Subject(
-        str(path),
+        path.name,
         portrait,
         bundle.poses,
         bundle.eye,
@@ -68,17 +70,11 @@ def load_subject(path: Path, device: torch.device) -> Subject:
 
 
 def stand_in(conf: Path, device: torch.device) -> Subject:
-    """An untrained portrait of the default configuration whose occupied shell is a head's.
-
-    Raises:
-        UserError: there is no configuration.
-    """
-    if not (conf / "train.yaml").is_file():
-        raise UserError(f"There is no {conf / 'train.yaml'}: give --portrait FILE.")
+    """An untrained portrait of the default configuration whose occupied shell is a head's."""
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
         parts: Any = OmegaConf.to_container(compose("train").model.portrait, resolve=True)
     box = [[-0.45, -0.2, -0.35], [0.45, 0.4, 0.35]]
-    parts["audio_net"]["dim"] = 44
+    parts["audio_net"]["dim"] = MelExtractor().dim
     parts["head"] |= {"n_frames": 32, "box": box}
     parts["head_grid"]["box"] = box
     parts["torso"]["n_frames"] = 32

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -14,120 +13,124 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from radnerf import kernels
 from radnerf.benchmark.ceilings import ceilings
-from radnerf.benchmark.frames import SIZES, benchmark_frames, benchmark_scaling
-from radnerf.benchmark.operators import Values, benchmark_operators
+from radnerf.benchmark.frames import benchmark_frames, benchmark_scaling
+from radnerf.benchmark.operators import benchmark_operators
 from radnerf.benchmark.portraits import load_subject, stand_in
+from radnerf.benchmark.report import Report, complete, failures
 from radnerf.benchmark.startup import benchmark_startup
 from radnerf.benchmark.training import benchmark_training
-from radnerf.files import whole_file
+from radnerf.errors import UserError
 from radnerf.inference.driver import choose_device
-from radnerf.metrics.report import peak_memory_mb
 
 PACKAGES = ("radnerf", "torch", "numpy", "numba", "triton")
-GPU_RAYS = 65_536  # of a training step there
+GPU_RAYS = 65_536
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to measure, and how thoroughly."""
+class Plan:
+    """How much is measured.
 
-    portrait: Path | None = None
-    conf: Path = Path("conf")
-    quick: bool = False
-    backend: str = "auto"
-    device: str = "auto"
-    points: int = 0  # of the operators; 0 chooses
-    sizes: tuple[int, ...] = SIZES
+    Attributes:
+        seconds: of each table row or so; every figure has some calls more to be sure of.
+        points: of the operators.
+        sizes, sides: of frames, in pixels, for speeds and for how the cost grows.
+        clips: frames of clips, likewise.
+        matrix_side, reads: of the machine's ceilings.
+        rays: of a training step; None for the default config's on a processor, and for as many as
+            make a GPU work on one.
+    """
+
+    seconds: float = 5.0
+    points: int = 65_536
+    sizes: tuple[int, ...] = (256, 450, 512)
+    sides: tuple[int, ...] = (128, 256, 512)
+    clips: tuple[int, ...] = (250, 2_500, 25_000)
+    matrix_side: int = 2048
+    reads: int = 1 << 22
+    rays: int | None = None
 
 
-def run(settings: Settings) -> dict[str, Values]:
+FULL = Plan()
+QUICK = Plan(seconds=1.0, points=8192, sides=(64, 128, 256))
+
+
+def run(
+    plan: Plan, portrait: Path | None, conf: Path, backend: str = "auto", device: str = "auto"
+) -> Report:
     """Measure everything.
 
+    Args:
+        portrait: a portrait file; None for a stand-in.
+        conf: the folder with the default configuration.
+
     Raises:
-        UserError: the portrait, the back end or the device cannot be used.
+        UserError: the portrait, the configuration, the back end or the device cannot be used.
     """
-    kernels.set_backend(settings.backend)
-    device = choose_device(settings.device)
-    seconds = 1.0 if settings.quick else 5.0
-    points = settings.points or (8192 if settings.quick else 65_536)
-    if settings.portrait is not None:
-        subject = load_subject(settings.portrait, device)
-    else:
-        subject = stand_in(settings.conf, device)
-    report: dict[str, Values] = {
-        "device": _device_name(device),
+    if not (conf / "train.yaml").is_file():
+        raise UserError(f"There is no {conf / 'train.yaml'}: give --conf, a checkout's folder.")
+    before = kernels.get_backend()
+    kernels.set_backend(backend)
+    place = choose_device(device)
+    subject = load_subject(portrait, place) if portrait else stand_in(conf, place)
+    report: Report = {
+        "device": _device_name(place),
         "threads": torch.get_num_threads(),
-        "kernels": settings.backend,
+        "load_average": _load(),
+        "kernels": backend,
         "portrait": subject.name,
         "commit": _commit(),
-        **{f"version.{name}": _version(name) for name in PACKAGES},
         "version.python": platform.python_version(),
+        **{f"version.{name}": _version(name) for name in PACKAGES},
     }
-    rays = GPU_RAYS if device.type == "cuda" else None
-    parts: dict[str, Callable[[], dict[str, Values]]] = {
-        "ceilings": lambda: dict(ceilings(device, seconds / 5)),
-        "start-up": lambda: dict(
-            benchmark_startup(settings.portrait, settings.conf, settings.backend, device.type)
+
+    def wrong() -> str | None:
+        """Why no speed may be given, once an operator has failed."""
+        failed = failures(report)
+        return f"parity failed: {', '.join(failed)}" if failed else None
+
+    seconds = plan.seconds
+    rays = plan.rays or (GPU_RAYS if place.type == "cuda" else None)
+    parts: dict[str, Callable[[], Report]] = {
+        "ceilings": lambda: ceilings(place, seconds / 5, plan.matrix_side, plan.reads),
+        "operators": lambda: benchmark_operators(plan.points, place, seconds / 2, report, backend),
+        "frames": lambda: benchmark_frames(subject, backend, seconds, plan.sizes, wrong()),
+        "scaling": lambda: benchmark_scaling(
+            subject, backend, seconds, plan.sides, plan.clips, wrong()
         ),
-        "frames": lambda: benchmark_frames(subject, settings.backend, seconds, settings.sizes),
-        "scaling": lambda: benchmark_scaling(subject, settings.backend, seconds / 5),
-        "training": lambda: benchmark_training(
-            subject, settings.conf, settings.backend, 2 * seconds, rays
-        ),
-        "operators": lambda: benchmark_operators(
-            points,
-            device,
-            seconds / 2,
-            {k: float(v) for k, v in report.items() if "ceiling" in k},  # type: ignore[arg-type]
-        ),
+        "start-up": lambda: benchmark_startup(portrait, conf, backend, str(place), plan.sizes),
+        "training": lambda: benchmark_training(subject, conf, backend, 2 * seconds, rays, wrong()),
     }
-    with Progress(transient=True) as progress:
-        task = progress.add_task("", total=len(parts))
-        for name, part in parts.items():
-            progress.update(task, description=name)
-            report |= part()
-            progress.advance(task)
-            if name == "scaling":  # of rendering: training needs more
-                report["memory.peak_mb"] = peak_memory_mb(device)
-    return report
-
-
-def show(report: dict[str, Values], seconds: float) -> None:
-    """A table on the terminal."""
-    table = Table(title=f"{report['device']}, {report['portrait']}")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for key, value in report.items():
-        if not key.endswith(".reason"):
-            reason = report.get(f"{key}.reason")
-            table.add_row(key, str(reason) if value is None else _text(value))
-    console = Console()
-    console.print(table)
-    console.print(f"{seconds:.0f} s")
-
-
-def write(path: Path, report: dict[str, Values]) -> None:
-    """The report as JSON; the file appears whole or not at all.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    with whole_file(path) as part:
-        part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def _text(value: Values) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("", total=len(parts))
+            for name, part in parts.items():
+                progress.update(task, description=name)
+                report |= part()
+                progress.advance(task)
+    finally:
+        kernels.set_backend(before)
+    return complete(report, plan.sizes)
 
 
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    return f"{_processor()}, {os.cpu_count()} cores"
+
+
+def _load() -> float | None:
+    """Programs that wanted a core in the last minute: figures of a busy machine are low."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _processor() -> str:
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:
@@ -137,12 +140,12 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _commit() -> str:
-    """Commit of the source, with a plus when there are changes; none outside a repository."""
+def _commit() -> str | None:
+    """Commit of the source, with a plus when there are changes; None outside a repository."""
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return None
     return done.stdout.strip()

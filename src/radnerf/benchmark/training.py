@@ -11,10 +11,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from radnerf import kernels
-from radnerf.benchmark.operators import Values
 from radnerf.benchmark.portraits import Subject
+from radnerf.benchmark.report import FAILED, Report, refuse
 from radnerf.benchmark.timing import measure
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector
@@ -22,6 +23,9 @@ from radnerf.kernels.march import march
 from radnerf.modules.budget import Budget
 from radnerf.modules.head import HeadModule
 from radnerf.types import Batch, Conditioning, Rays
+
+SPEEDS = ("train.steps_per_s", "train.rays_per_s", "ratio_to_reference.train")
+LIMIT = 2e-2  # of the loss's relative error: 16-bit products
 
 
 class BenchmarkedHead(HeadModule):
@@ -37,12 +41,18 @@ class BenchmarkedHead(HeadModule):
 
 
 def benchmark_training(
-    subject: Subject, conf: Path, backend: str, seconds: float, n_rays: int | None = None
-) -> dict[str, Values]:
+    subject: Subject,
+    conf: Path,
+    backend: str,
+    seconds: float,
+    n_rays: int | None = None,
+    refused: str | None = None,
+) -> Report:
     """Steps and rays a second, and the ratio to plain torch of the same run.
 
     Args:
         n_rays: of a step; None for as many as make the number of samples of the default config.
+        refused: why no speed may be given, whatever the loss is.
     """
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
         stage = compose("train").model.stages.head
@@ -54,38 +64,41 @@ def benchmark_training(
         _convert_="object",
     )
     module.setup("fit")
-    subject.portrait.train()
     optimizer = module.configure_optimizers()["optimizer"]
     for group in optimizer.param_groups:  # the same weights for all that is timed
         group["lr"] = 0.0
     samples = None if n_rays else int(stage.samples_per_step)
     batch = make_batch(subject, stage.sampling.n_frames, n_rays or stage.sampling.n_rays, samples)
-    times = measure(
-        {
-            name: partial(step, module, optimizer, batch, name)
-            for name in dict.fromkeys((backend, "reference"))
-        },
-        seconds,
-        warm_up=1,
-    )
+    steps = {name: partial(step, module, optimizer, batch, name) for name in (backend, "reference")}
+    # Without dropout, both see the same.
+    loss, expected = (float(steps[name]()) for name in (backend, "reference"))
+    error = abs(loss - expected) / abs(expected)
+    report: Report = {"parity.train.loss": error, "train.rays_per_step": len(batch.xy)}
+    if not error <= LIMIT:
+        refused = f"{FAILED}: the loss's error {error:.2g} is above {LIMIT:g}"
+        report["parity.train.loss.reason"] = refused
+    if refused:
+        return report | refuse(refused, *SPEEDS)
+    subject.portrait.train()
+    times = measure(steps, seconds, warm_up=1)
     subject.portrait.eval()
-    kernels.set_backend(backend)
-    rays = len(batch.xy)
-    return {
+    return report | {
         "train.steps_per_s": 1e3 / times[backend].median,
-        "train.rays_per_s": rays * 1e3 / times[backend].median,
-        "train.rays_per_step": rays,
+        "train.rays_per_s": len(batch.xy) * 1e3 / times[backend].median,
         "ratio_to_reference.train": times["reference"].median / times[backend].median,
     }
 
 
-def step(module: HeadModule, optimizer: torch.optim.Optimizer, batch: Batch, backend: str) -> None:
-    """One training step."""
+def step(
+    module: HeadModule, optimizer: torch.optim.Optimizer, batch: Batch, backend: str
+) -> Tensor:
+    """One training step; its loss."""
     kernels.set_backend(backend)
     loss, _ = module.loss(batch)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
+    return loss.detach()
 
 
 def make_batch(subject: Subject, n_frames: int, n_rays: int, n_samples: int | None) -> Batch:
