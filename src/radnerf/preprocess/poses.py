@@ -24,12 +24,14 @@ MAX_SHAPE_FRAMES = 200
 CHUNK = 250  # frames whose derivatives are held at a time
 SMALL_STEP = 1e-6  # radians and world units
 # Landmark errors of one frame are correlated: however many points, they count as this many.
-INDEPENDENT_POINTS = 40.0
-# Spread of a head's acceleration a frame: degrees, and parts of its distance. That of the clip
-# may be between these parts of it; a smooth track shows less of it than there is.
+INDEPENDENT_POINTS = 20.0
+# Spread of a head's acceleration a frame: degrees, and parts of its distance. A calm head, or an
+# axis it hardly turns about, shows less, down to this part; nothing shows more, as what a tracker
+# adds to a real video looks like acceleration (the optical flow of the brow says it is not). A
+# smooth track shows less of it than there is.
 ACCELERATION_DEG = 0.15
 ACCELERATION_SHIFT = 3e-4
-ACCELERATION_RANGE = (0.1, 3.0)
+ACCELERATION_LEAST = 0.1
 ACCELERATION_HIDDEN = 1.5
 SMOOTHINGS = 4
 # Residuals below this share of the face's size count as exact.
@@ -105,7 +107,6 @@ def solve_poses(
     rough = _jitter(rotation)
     usual = np.repeat([np.deg2rad(ACCELERATION_DEG), ACCELERATION_SHIFT], 3)
     usual[3:] *= np.median(shift[:, 2])
-    low, high = (part * usual for part in ACCELERATION_RANGE)
     accelerating = usual
     for _ in range(SMOOTHINGS):
         rotation, shift = _fit_poses(
@@ -120,7 +121,7 @@ def solve_poses(
         )
         if len(observed) > 2:
             shown = np.sqrt((_accelerations(rotation, shift) ** 2).mean(0))
-            accelerating = np.clip(ACCELERATION_HIDDEN * shown, low, high)
+            accelerating = np.clip(ACCELERATION_HIDDEN * shown, ACCELERATION_LEAST * usual, usual)
     residual = _project(shape, rotation, shift) - observed
     pose = np.zeros((len(observed), 4, 4))
     pose[:, :3, :3] = rotation.transpose(0, 2, 1)
