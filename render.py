@@ -36,4 +36,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "render/config", paths=("portrait", "audio", "out", "pose", "background"))
+    paths = ("portrait", "audio", "out", "pose", "background", "features")
+    run(main, "render/config", (*paths, "extractor.model", "extractor.checkpoint"))

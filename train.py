@@ -5,6 +5,12 @@ from omegaconf import DictConfig
 from radnerf import cli
 
 
+PATHS = (
+    *("data.video", "data.root", "data.folder", "outputs"),
+    *(f"audio.extractor.{name}" for name in ("model", "checkpoint", "file")),
+)
+
+
 def train(config: DictConfig) -> None:
     from radnerf.experiment import run
 
@@ -12,4 +18,4 @@ def train(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(train, "train", paths=("data.video", "data.root", "data.folder", "outputs"))
+    cli.run(train, "train", paths=PATHS)

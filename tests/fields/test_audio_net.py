@@ -67,7 +67,7 @@ def test_pretraining_finds_the_mouth_in_unheard_sound() -> None:
     torch.manual_seed(0)
     net = AudioNet(6)
     codes = mouth_codes(mouth, net.code_dim)
-    pretrain_audio_net(net, audio[:300], codes[:300], n_steps=120)
+    pretrain_audio_net(net, audio[:300].__getitem__, codes[:300], n_steps=120)
     with torch.no_grad():
         heard = net(audio[300:]) @ torch.linalg.pinv(mouth_codes(torch.eye(2), net.code_dim))
     correlation = torch.corrcoef(torch.stack([heard[:, 0], mouth[300:, 0]]))[0, 1]

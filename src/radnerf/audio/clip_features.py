@@ -12,16 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from radnerf.audio.extractors import Extractor
 from radnerf.audio.load import Wave, load_audio, normalise_loudness
+from radnerf.audio.precomputed import FeatureFile, FrameWindows, read_features
 from radnerf.audio.sync import SPEECH_LEAD
 from radnerf.audio.windows import WINDOW, windows
 from radnerf.data.clip import FPS, SAMPLE_RATE
 from radnerf.errors import UserError
-
-FrameWindows = Float[np.ndarray, "frames 16 c"]
 
 
 def audio_windows(
@@ -49,12 +47,15 @@ def clip_features(
 ) -> FrameWindows:
     """Windows of all frames of a clip, from aud_<name>.npy or, when that is stale, aud.wav.
 
-    The lead is the clip's own, see mouth_lead.
+    The lead is the clip's own, see mouth_lead; a FeatureFile's windows are its own. A network's
+    memory is given back.
 
     Raises:
         UserError: the clip has no sound.
     """
     root = Path(root)
+    if isinstance(extractor, FeatureFile):
+        return extractor.windows(root, n_frames, fps)
     path, note = root / f"aud_{extractor.name}.npy", root / f"aud_{extractor.name}.json"
     sound = root / "aud.wav"
     if not sound.is_file():
@@ -70,27 +71,12 @@ def clip_features(
         if features.shape == (n_frames, WINDOW, extractor.dim):
             return features
     features = audio_windows(load_audio(sound), extractor, n_frames, fps, lead)
+    extractor.release()
     # The note goes last and comes off first, so that it never vouches for other features.
     note.unlink(missing_ok=True)
     _replace(path, lambda partial: np.save(partial, features))
     _replace(note, lambda partial: partial.write_text(json.dumps(made_from)))
     return features
-
-
-def read_features(path: str | Path) -> FrameWindows:
-    """Windows [T, 16, C] from a file, such as the public aud.npy, aud_eo.npy and aud_hu.npy.
-
-    Raises:
-        UserError: missing, unreadable, or of another shape.
-    """
-    path = Path(path)
-    try:
-        features = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} cannot be read as audio features ({error}).") from error
-    if features.ndim != 3 or features.shape[1] != WINDOW:
-        raise UserError(f"{path} holds {features.shape} numbers instead of frames x {WINDOW} x C.")
-    return features.astype(np.float32)
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

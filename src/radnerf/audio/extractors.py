@@ -5,47 +5,64 @@ Letters: S feature steps, C feature width, W window length in samples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from radnerf.audio.chunks import FEATURE_RATE, HOP, Features, in_chunks
 from radnerf.data.clip import SAMPLE_RATE
 
-FEATURE_RATE = 50
-HOP = SAMPLE_RATE // FEATURE_RATE
-
-Features = Float[np.ndarray, "steps c"]
+CHUNK = 60 * FEATURE_RATE  # steps of a spectrogram in memory at once
 
 
-@runtime_checkable
-class Extractor(Protocol):
+class Extractor(ABC):
     """Turns a waveform at SAMPLE_RATE (speech at SPEECH_LEVEL_DB) into features."""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Short file-name-safe name: the features of a clip are aud_<name>.npy."""
 
     @property
+    @abstractmethod
     def dim(self) -> int:
         """C, the width of a feature."""
 
     @property
+    @abstractmethod
     def context(self) -> int:
         """Samples before the start and after the end of a step that its feature depends on."""
 
     @property
+    @abstractmethod
     def fingerprint(self) -> str:
-        """Changes with every setting that changes the features."""
+        """Changes with every setting, and with the weights, that change the features."""
 
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What registry.make_extractor makes it from again, as plain values."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """One line for the user: what is heard, how wide, and what it costs."""
+
+    @abstractmethod
     def __call__(self, wave: Float[np.ndarray, " samples"]) -> Features:
         """Features of the steps [i HOP, (i + 1) HOP); the last step may be cut short."""
 
+    def release(self) -> None:
+        """Give back the memory of loaded weights; the next call loads them again."""
+        return
+
 
 @dataclass(frozen=True)
-class MelExtractor:
+class MelExtractor(Extractor):
     """Log-mel spectrogram without weights, for any language.
 
     A value is the level of a mel band above floor_db, in units of unit_db, and 0 below the floor:
@@ -69,6 +86,14 @@ class MelExtractor:
     def fingerprint(self) -> str:
         return repr(self)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def summary(self) -> str:
+        return f"{self.name}, {self.dim} values at {FEATURE_RATE} steps a second, no weights, cpu"
+
     @cached_property
     def n_fft(self) -> int:
         return 1 << (self.window - 1).bit_length()
@@ -90,12 +115,15 @@ class MelExtractor:
 
     def __call__(self, wave: Float[np.ndarray, " samples"]) -> Features:
         """Features of a waveform: ceil(samples / HOP) steps, silence beyond its ends."""
-        n_steps = -(-len(wave) // HOP)
-        left = (self.window - HOP) // 2
-        right = n_steps * HOP - len(wave) + self.window - HOP - left
-        padded = np.pad(wave.astype(np.float64), (left, right))
+        before = (self.window - HOP) // 2
+        edges = (before, self.window - HOP - before)
+        return in_chunks(self._levels, wave, self.dim, CHUNK, edges=edges)
+
+    def _levels(self, sound: Float[np.ndarray, " samples"]) -> Features:
+        """Features of the windows that fit into the sound."""
         taper = np.hanning(self.window + 2)[1:-1]
-        frames = np.lib.stride_tricks.sliding_window_view(padded, self.window)[::HOP][:n_steps]
+        frames = np.lib.stride_tricks.sliding_window_view(sound.astype(np.float64), self.window)
+        frames = frames[::HOP]
         # A sine of amplitude 1 has power 1/2 in its band, whatever the window.
         power = np.abs(np.fft.rfft(frames * taper, self.n_fft)) ** 2 * (2 / taper.sum() ** 2)
         level_db = 10.0 * np.log10(np.maximum(power @ self.filters, 1e-20))

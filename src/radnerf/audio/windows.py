@@ -26,11 +26,21 @@ def windows(
 
     Frame t sees the steps [2t - 8, 2t + 8), `lead` seconds later when the mouth moves that much
     before it is heard (see mouth_lead); beyond the ends of the recording is silence (0).
+    Windows overlap: where frames lie a whole number of steps apart they share their memory, an
+    eighth of what they hold at 25 fps, and are not to be written to.
     """
     first = np.round(np.arange(n_frames) * (FEATURE_RATE / fps) + lead * FEATURE_RATE)
-    steps = first.astype(np.int64)[:, None] - WINDOW // 2 + np.arange(WINDOW)
-    heard = (steps >= 0) & (steps < len(features))
-    return np.where(heard[..., None], features[steps.clip(0, len(features) - 1)], np.float32(0))
+    first = first.astype(np.int64) - WINDOW // 2
+    before = max(0, -int(first[0])) if n_frames else 0
+    after = max(0, int(first[-1]) + WINDOW - len(features)) if n_frames else WINDOW
+    padded = np.pad(features, ((before, after), (0, 0)))
+    shared = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=0, writeable=True)
+    apart = np.unique(np.diff(first))
+    if len(apart) == 1 and apart[0] > 0:
+        rows: slice | np.ndarray = slice(first[0] + before, first[-1] + before + 1, apart[0])
+    else:
+        rows = first + before
+    return shared[rows].transpose(0, 2, 1)
 
 
 def attention_windows(

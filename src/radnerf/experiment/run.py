@@ -6,7 +6,6 @@ import logging
 import resource
 import time
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,9 @@ def run(config: DictConfig) -> dict[str, Any]:
     seconds: dict[str, float] = folder.state["seconds"]
     seconds.setdefault("preprocess", preprocess_s)
 
-    data = ClipDataModule(root, instantiate(config.audio.extractor), seed=config.seed)
+    extractor = instantiate(config.audio.extractor)
+    console.print(f"audio: {extractor.summary}")
+    data = ClipDataModule(root, extractor, seed=config.seed)
     data.setup()
     portrait = _portrait(config, data)
     logger = instantiate(config.logger, save_dir=str(folder.path)) if config.logger else False
@@ -231,7 +232,7 @@ def _bundle(clip_id: str, data: ClipDataModule, portrait: Portrait) -> PortraitB
         id=clip_id,
         portrait=portrait.config,
         weights=portrait.state_dict(),
-        extractor=asdict(data.extractor),  # type: ignore[call-overload]
+        extractor=data.extractor.settings,
         poses=data.poses,
         eye=data.eye,
         torso_motion=data.frames.torso_motion,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 ATTENTION_FRAMES = 8
@@ -142,7 +142,7 @@ def mouth_codes(mouth: Float[Tensor, "t k"], code_dim: int, seed: int = 0) -> Fl
 
 def pretrain_audio_net(
     net: AudioNet,
-    audio: Float[Tensor, "t 8 16 c"],
+    audio: Callable[[Int[Tensor, " f"]], Float[Tensor, "f 8 16 c"]],
     codes: Float[Tensor, "t d"],
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     n_steps: int = 300,
@@ -153,16 +153,19 @@ def pretrain_audio_net(
 
     With twenty seconds of speech, more steps fit the training frames better but not unheard speech.
     Everything stays on the net's device.
+
+    Args:
+        audio: windows of some training frames; those of all are too many for wide features.
     """
-    device = audio.device
+    device = codes.device
     generator = torch.Generator(device).manual_seed(seed)
     optimizer = torch.optim.Adam(net.parameter_groups(lr), betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.1 ** (step / n_steps)
     )
     for _ in range(n_steps):
-        frame = torch.randint(len(audio), (24,), generator=generator, device=device)
-        heard = audio[frame] if augment is None else augment(audio[frame], generator)
+        frame = torch.randint(len(codes), (24,), generator=generator, device=device)
+        heard = audio(frame) if augment is None else augment(audio(frame), generator)
         loss = (net(heard) - codes[frame]).square().sum(-1).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -1,7 +1,8 @@
 """The portrait file: everything rendering needs, in one safetensors file.
 
 Tensors sit in the file as they are; everything else is JSON in the header's metadata. The file is
-untrusted: it is read without pickle, holds no paths, and names no class but a portrait's parts.
+untrusted: it is read without pickle, names no class but a portrait's parts, and holds no path but
+that of the speech model it learned from, whose files are checked by their hash.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,17 @@ import torch
 from jaxtyping import Float, UInt8
 
 from radnerf.audio import (
-    Extractor,
-    MelExtractor,
+    FeatureFile,
     attention_windows,
     audio_windows,
     driving_lead,
     load_audio,
+    make_extractor,
+    precomputed_windows,
     speech_activity,
 )
 from radnerf.data.clip import SAMPLE_RATE
+from radnerf.devices import choose_device
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import close_in_pauses, smooth
 from radnerf.inference.bundle import PortraitBundle
@@ -47,6 +48,9 @@ class Driver:
         resolution: pixels of the longer side; None for that of the training clip.
         seed: of the blinks.
         device: cpu, cuda, cuda:1 ..., or auto.
+        features: for portraits of audio=features: features of the audio, from the tool that made
+            the clip's.
+        extractor: settings of the portrait's extractor to replace, such as where its model is.
 
     Raises:
         UserError: an option or the audio cannot be used.
@@ -62,6 +66,8 @@ class Driver:
         resolution: int | float | str | None = None,
         seed: int = 0,
         device: str = "auto",
+        features: str | Path | None = None,
+        extractor: Mapping[str, Any] | None = None,
     ) -> None:
         scale = _scale(bundle.size, resolution)
         self.fps = bundle.fps
@@ -74,9 +80,15 @@ class Driver:
         self.torso_motion = torso_track(bundle, pose, self.n_frames)
         self.eyes = eye_track(bundle, eyes, self.n_frames, seed)
         self.background = background_image(bundle, background, self.size)
-        extractor = make_extractor(bundle.extractor)
         lead = driving_lead(bundle.lead)
-        frame_windows = audio_windows(wave, extractor, self.n_frames, bundle.fps, lead=lead)
+        hearing = make_extractor(bundle.extractor, device, extractor)
+        if isinstance(hearing, FeatureFile) and features is not None:
+            frame_windows = precomputed_windows(Path(features), self.n_frames, bundle.fps)
+        elif features is None:
+            frame_windows = audio_windows(wave, hearing, self.n_frames, bundle.fps, lead=lead)
+        else:
+            raise UserError(f"features={features} is not needed: this portrait hears by itself.")
+        _check_width(bundle, frame_windows.shape[-1])
         self.windows = torch.from_numpy(frame_windows)
         activity = speech_activity(wave, self.n_frames, bundle.fps, lead=lead)
         self.activity = torch.from_numpy(activity)
@@ -124,35 +136,14 @@ def load_portrait(bundle: PortraitBundle) -> Portrait:
     return portrait
 
 
-def make_extractor(config: dict[str, Any]) -> Extractor:
-    """The audio feature extractor a portrait was trained with.
-
-    Raises:
-        UserError: this version knows no such extractor, or not with these settings.
-    """
-    if config.get("name") != "mel":
-        raise UserError(f"This program has no audio extractor {config.get('name')!r}: update it.")
-    known = asdict(MelExtractor())
-    wrong = [k for k, v in config.items() if k not in known or type(v) is not type(known[k])]
-    if wrong:
-        raise UserError(f"The portrait's audio extractor has unusable settings: {wrong}.")
-    return MelExtractor(**config)
-
-
-def choose_device(device: str) -> torch.device:
-    """The device of a name; auto is a CUDA device if there is one.
-
-    Raises:
-        UserError: no such device here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device={device} cannot be used on this machine: try auto.") from error
-    return chosen
+def _check_width(bundle: PortraitBundle, width: int) -> None:
+    """Find features of another kind before they reach the audio net."""
+    expected = bundle.portrait.get("audio_net", {}).get("dim")
+    if expected not in (None, width):
+        raise UserError(
+            f"The audio features are {width} wide and the portrait learned from {expected}: "
+            "give the speech model or the features that it was trained with."
+        )
 
 
 def _scale(size: tuple[int, int], resolution: int | float | str | None) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from radnerf.audio import AudioAugment
 from radnerf.fields.audio_net import mouth_codes, pretrain_audio_net
 from radnerf.fields.head import HeadState, pretrain_coordinate
 from radnerf.geometry.hull import cell_centres, visual_hull
@@ -46,6 +45,7 @@ class HeadModule(StageModule):
         shown: shares of the steps, at the stage's start and end, that are driven by the mouth as
             the landmarks show it instead of by the audio. What the audio net gets wrong is noise
             to the field: shown mouths let it learn to speak several times faster.
+        augment: other voices and rooms for the warm start, see audio.AudioAugment.
     """
 
     name = "head"
@@ -58,12 +58,13 @@ class HeadModule(StageModule):
         samples_per_step: int | None = None,
         warm_start_steps: int = 0,
         shown: Sequence[float] = (0.0, 0.0),
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.warm_start_steps = warm_start_steps
         self.shown = tuple(shown)
-        self.augment = AudioAugment()
+        self.augment = augment
         self.loss_weights = loss_weights
         self.grid_every = grid_every
         self.samples_per_step = samples_per_step
@@ -84,11 +85,10 @@ class HeadModule(StageModule):
         data, net = self.data, self.portrait.audio_net
         frames = torch.arange(data.clip.n_train)
         with torch.enable_grad():
-            audio = data.conditioning(frames).audio.to(self.device)
             codes = self.shown_codes[frames]
             pretrain_audio_net(
                 net,
-                audio,
+                lambda frame: data.conditioning(frame).audio,
                 codes,
                 self.augment,
                 n_steps=self.warm_start_steps,
