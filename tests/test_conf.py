@@ -11,6 +11,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from radnerf.audio import MelExtractor
+from radnerf.errors import UserError
+from radnerf.experiment import run
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
 from radnerf.rendering.portrait import Portrait
@@ -90,3 +92,11 @@ def test_render_config_has_the_documented_options() -> None:
     options = ("portrait=a.safetensors", "audio=b.wav", "out=c.mp4")
     config = composed(*options, folder=CONF / "render", name="config")
     assert (config.pose, config.eyes, config.background) == ("own", "own", "own")
+
+
+def test_a_speech_model_that_is_missing_is_found_before_the_work(tmp_path: Path) -> None:
+    given = ("audio.extractor.checkpoint=no.ckpt", f"data.folder={tmp_path}/data", "logger=none")
+    config = composed("audio=deepspeech", *given, f"outputs={tmp_path}/outputs")
+    with pytest.raises(UserError, match=r"no DeepSpeech checkpoint no\.ckpt"):
+        run(config)
+    assert not list(tmp_path.iterdir())

@@ -213,7 +213,7 @@ def test_without_a_network_the_error_names_the_way_by_path(
 def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r"pip install 'radnerf\[speech\]'"):
-        model_files.transformers()
+        model_files.load_transformers()
 
 
 @pytest.mark.parametrize("kind", ["hubert", "wav2vec2", "whisper"])

@@ -22,6 +22,16 @@ def test_frames_after_the_sound_are_silent_and_features_beyond_the_frames_are_dr
     assert windows(features, 2).shape == (2, 16, 3)
 
 
+def test_windows_of_wide_features_share_their_memory() -> None:
+    features = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    out = windows(features, 50)
+    assert np.shares_memory(out[10], out[13]) and not np.shares_memory(out[10], features)
+    assert windows(features, 0).shape == (0, 16, 8) and windows(features, 1).shape == (1, 16, 8)
+    # Frames that lie unevenly in the steps are copied; their windows are the same.
+    uneven = windows(features, 60, fps=30.0)
+    np.testing.assert_array_equal(uneven[30], out[25])
+
+
 def test_thirty_frames_a_second_stay_in_time() -> None:
     features = np.arange(100, dtype=np.float32)[:, None]
     assert windows(features, 60, fps=30.0)[30, 8, 0] == 50  # one second in

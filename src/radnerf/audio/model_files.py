@@ -25,7 +25,7 @@ BY_PATH = (
 )
 
 
-def transformers() -> ModuleType:
+def load_transformers() -> ModuleType:
     """The package that has the speech models.
 
     Raises:
@@ -51,7 +51,7 @@ def model_folder(model: str) -> Path:
         return folder
     if not HUB_NAME.fullmatch(model):
         raise UserError(f"There is no speech model {model} on this machine: {BY_PATH}.")
-    transformers()
+    load_transformers()
     from huggingface_hub import snapshot_download
 
     safe = [WEIGHTS[0], f"{WEIGHTS[0]}.index.json", "model-*.safetensors"]
@@ -69,9 +69,11 @@ def model_folder(model: str) -> Path:
             found = Path(snapshot_download(model, allow_patterns=[*SETTINGS, *pickled]))
     # The hub's client raises the errors of whichever HTTP library its version uses.
     except Exception as error:
+        unknown = type(error).__name__ in ("RepositoryNotFoundError", "HFValidationError")
+        why = "the hub has none of that name" if unknown else "the hub cannot be reached"
         raise UserError(
-            f"The speech model {model} is not on this machine and cannot be downloaded "
-            f"({type(error).__name__}): {BY_PATH}."
+            f"The speech model {model} is not on this machine and cannot be downloaded ({why}): "
+            f"{BY_PATH}."
         ) from error
     return found
 

@@ -27,9 +27,9 @@ from radnerf.audio.load import SPEECH_LEVEL_DB
 from radnerf.audio.model_files import (
     BY_PATH,
     SETTINGS,
+    load_transformers,
     model_folder,
     reason,
-    transformers,
     weight_files,
 )
 from radnerf.audio.neural import NeuralExtractor, Steps
@@ -85,7 +85,7 @@ class SpeechModel(NeuralExtractor):
             raise UserError(f"{path} cannot be read as a model's settings ({error}).") from error
         if kind != self.kind:
             raise UserError(f"{self.folder} holds a model of type {kind}, not {self.kind}.")
-        config = getattr(transformers(), self.config_class).from_pretrained(self.folder)
+        config = getattr(load_transformers(), self.config_class).from_pretrained(self.folder)
         n_layers = config.num_hidden_layers
         if self.layer is not None and not 0 <= self.layer <= n_layers:
             raise UserError(f"layer={self.layer} is not in {self.model}: choose 0 to {n_layers}.")
@@ -97,7 +97,7 @@ class SpeechModel(NeuralExtractor):
         Raises:
             UserError: the files are damaged, or lack weights that are needed.
         """
-        package, kind = transformers(), self.config.model_type
+        package, kind = load_transformers(), self.config.model_type
         try:
             with _quiet(package):
                 model, report = getattr(package, class_name).from_pretrained(
@@ -261,7 +261,7 @@ class WhisperExtractor(SpeechModel):
     def spectrogram(self) -> Any:
         """Log-mel spectrogram of a whole window, as the model was trained with."""
         seconds = self.config.max_source_positions // FEATURE_RATE
-        return transformers().WhisperFeatureExtractor(
+        return load_transformers().WhisperFeatureExtractor(
             feature_size=self.config.num_mel_bins, chunk_length=seconds
         )
 

@@ -52,6 +52,10 @@ def run(config: DictConfig) -> dict[str, Any]:
     kernels.set_backend(config.kernels.backend)
     pl.seed_everything(config.seed, verbose=False)
 
+    extractor = instantiate(config.audio.extractor)
+    if stages != ["preprocess"]:
+        # First of all: weights that are not there are found before the work.
+        console.print(f"audio: {extractor.summary}", soft_wrap=True)
     source = ClipSource(**OmegaConf.to_container(config.data, resolve=True))  # type: ignore[arg-type]
     began = time.monotonic()
     root = source.prepare() if "preprocess" in stages else source.prepared()
@@ -67,8 +71,6 @@ def run(config: DictConfig) -> dict[str, Any]:
     seconds: dict[str, float] = folder.state["seconds"]
     seconds.setdefault("preprocess", preprocess_s)
 
-    extractor = instantiate(config.audio.extractor)
-    console.print(f"audio: {extractor.summary}")
     data = ClipDataModule(root, extractor, seed=config.seed)
     data.setup()
     portrait = _portrait(config, data)
