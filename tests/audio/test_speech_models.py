@@ -158,6 +158,18 @@ def test_features_are_kept_until_the_weights_change(
         HubertExtractor(model=str(folder), weights=first.content, **CPU)(speech(HOP))
 
 
+def test_a_model_in_shards_is_one_model(models: Path, tmp_path: Path) -> None:
+    model = transformers.HubertModel.from_pretrained(models / "hubert")
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    made = HubertExtractor(model=str(tmp_path), **CPU)
+    assert len(made.weight_files) > 1
+    whole = extractor(models, "hubert")(speech(5 * HOP))
+    np.testing.assert_allclose(made(speech(5 * HOP)), whole, atol=1e-6)
+    made.weight_files[-1].unlink()
+    with pytest.raises(UserError, match=r"safetensors cannot be read .*copy it again"):
+        HubertExtractor(model=str(tmp_path), **CPU)(speech(HOP))
+
+
 class Bomb:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -194,6 +206,9 @@ def test_models_that_cannot_be_used_are_refused_in_a_sentence(models: Path, tmp_
     refused(HubertExtractor(model=str(models / "whisper"), **CPU), "of type whisper, not hubert")
     refused(extractor(models, "hubert", layer=3), "layer=3 is not in .*: choose 0 to 2")
     refused(HubertExtractor(model=str(tmp_path / "no"), **CPU), "no speech model .*model=/path")
+    strange = shutil.copytree(models / "hubert", tmp_path / "strange")
+    (strange / "preprocessor_config.json").write_text("{")
+    refused(HubertExtractor(model=str(strange), **CPU), "preprocessor_config.json cannot be read")
     (tmp_path / "empty").mkdir()
     refused(HubertExtractor(model=str(tmp_path / "empty"), **CPU), "holds no model.safetensors")
     damaged = shutil.copytree(models / "hubert", tmp_path / "damaged")

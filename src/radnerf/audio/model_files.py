@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from radnerf.errors import UserError
 
@@ -59,9 +60,10 @@ def model_folder(model: str) -> Path:
     try:
         # What was downloaded once is used as it is, without asking the hub.
         cached = Path(snapshot_download(model, local_files_only=True))
-        if weight_files(cached):
+        files = weight_files(cached)
+        if files and all(file.is_file() for file in files):
             return cached
-    except OSError:
+    except (OSError, ValueError):
         pass
     try:
         found = Path(snapshot_download(model, allow_patterns=[*SETTINGS, *safe]))
@@ -85,12 +87,21 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            try:
-                shards = set(json.loads(index.read_text())["weight_map"].values())
-            except (ValueError, KeyError, AttributeError) as error:
-                raise UserError(f"{index} cannot be read ({error!r}): copy it again.") from error
-            return [folder / Path(shard).name for shard in sorted(shards)]
+            shards = read_json(index).get("weight_map", {}).values()
+            return [folder / Path(shard).name for shard in sorted(set(shards))]
     return []
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Settings in a file.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): copy it again.") from error
 
 
 def content_hash(files: Iterable[Path]) -> str:

@@ -82,7 +82,8 @@ class NeuralExtractor(Extractor):
     @property
     def plan(self) -> tuple[int, int]:
         """Steps of a chunk and of a margin."""
-        return max(1, round(self.chunk_s * FEATURE_RATE)), round(self.margin_s * FEATURE_RATE)
+        chunk, margin = (round(s * FEATURE_RATE) for s in (self.chunk_s, self.margin_s))
+        return max(1, chunk), max(0, margin)
 
     @property
     def context(self) -> int:

@@ -8,7 +8,6 @@ Letters: S feature steps, C feature width.
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from radnerf.audio.model_files import (
     SETTINGS,
     load_transformers,
     model_folder,
+    read_json,
     reason,
     weight_files,
 )
@@ -79,15 +79,15 @@ class SpeechModel(NeuralExtractor):
             UserError: it is missing, or that of another kind of model.
         """
         path = self.folder / "config.json"
-        try:
-            kind = json.loads(path.read_text()).get("model_type")
-        except (OSError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} cannot be read as a model's settings ({error}).") from error
+        kind = read_json(path).get("model_type")
         if kind != self.kind:
             raise UserError(f"{self.folder} holds a model of type {kind}, not {self.kind}.")
-        config = getattr(load_transformers(), self.config_class).from_pretrained(self.folder)
+        try:
+            config = getattr(load_transformers(), self.config_class).from_pretrained(self.folder)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path} has unusable settings ({reason(error)}).") from error
         n_layers = config.num_hidden_layers
-        if self.layer is not None and not 0 <= self.layer <= n_layers:
+        if self.layer not in (None, *range(n_layers + 1)):
             raise UserError(f"layer={self.layer} is not in {self.model}: choose 0 to {n_layers}.")
         return config
 
@@ -174,7 +174,7 @@ class WaveModel(SpeechModel):
     def scale(self) -> float:
         """What brings speech to the loudness that the model was trained with."""
         path = self.folder / "preprocessor_config.json"
-        settings = json.loads(path.read_text()) if path.is_file() else {}
+        settings = read_json(path) if path.is_file() else {}
         return UNIT_VARIANCE if settings.get("do_normalize", True) else 1.0
 
     def load(self) -> nn.Module:
