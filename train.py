@@ -4,7 +4,6 @@ from omegaconf import DictConfig
 
 from radnerf import cli
 
-
 PATHS = (
     *("data.video", "data.root", "data.folder", "outputs"),
     *(f"audio.extractor.{name}" for name in ("model", "checkpoint", "file")),
