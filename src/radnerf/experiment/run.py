@@ -21,7 +21,9 @@ from torch import Tensor
 from radnerf import kernels
 from radnerf.callbacks import ExponentialMovingAverage, Preview, StageCheckpoint, StageProgress
 from radnerf.data.datamodule import ClipDataModule
+from radnerf.devices import choose_device
 from radnerf.errors import UserError
+from radnerf.experiment.compile import compile_ahead
 from radnerf.experiment.evaluate import encode, evaluate
 from radnerf.experiment.folder import RunFolder, write_text
 from radnerf.fields.audio_net import mouth_codes, rest_code, smooth_track
@@ -76,6 +78,8 @@ def run(config: DictConfig) -> dict[str, Any]:
     portrait = _portrait(config, data)
     logger = instantiate(config.logger, save_dir=str(folder.path)) if config.logger else False
     budgets = _budgets(config, [name for name in TRAINING if name in stages])
+    if budgets:
+        _compile(config, portrait, data)
     for name, budget in budgets.items():
         final = folder.checkpoints / f"{name}.safetensors"
         if final.is_file():
@@ -115,6 +119,16 @@ def run(config: DictConfig) -> dict[str, Any]:
         console.print(f"metrics: {folder.path / 'metrics.json'}")
     folder.finish()
     return metrics
+
+
+def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> None:
+    """Compile the kernels, and say so when it took long."""
+    began = time.monotonic()
+    device = "cpu" if config.trainer.accelerator == "cpu" else choose_device("auto")
+    with console.status("compiling the kernels for this machine (kept for later runs)"):
+        compile_ahead(portrait, data, device)
+    if (took := time.monotonic() - began) > 5:
+        console.print(f"kernels compiled in {took:.0f} s, kept for later runs")
 
 
 def _portrait(config: DictConfig, data: ClipDataModule) -> Portrait:

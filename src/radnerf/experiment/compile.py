@@ -1,0 +1,35 @@
+"""Compile the kernels before the clock of a training stage runs."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+
+from radnerf.data.datamodule import ClipDataModule
+from radnerf.rendering.portrait import Portrait
+from radnerf.types import to_device
+
+RAYS = 64
+
+
+def compile_ahead(portrait: Portrait, data: ClipDataModule, device: torch.device | str) -> None:
+    """Call, on a copy of a portrait, everything that training calls, on a few rays.
+
+    Compiled code is kept on disk, so that this takes a moment from the second run on. Without it,
+    the first run on a machine would spend a minute of its budget on compilers.
+    """
+    trial = deepcopy(portrait).to(device).eval()
+    frames = torch.tensor([0, data.clip.n_train - 1])
+    generator = torch.Generator().manual_seed(0)
+    height, width = data.clip.size
+    slot, row, column = (
+        torch.randint(high, (RAYS,), generator=generator) for high in (2, height, width)
+    )
+    batch = to_device(data.gather(frames, slot, row, column), device)
+    driving = batch.conditioning
+    state, jitter = trial.head_state(driving), torch.full((RAYS,), 0.5, device=device)
+    head, _ = trial.render_head(batch.rays, state, jitter, with_weights=True)
+    rgb, alpha = trial.torso(batch.xy, batch.rays.frame, trial.torso_state(driving))
+    sums = [head.rgb, head.alpha, head.ambient, head.depth, rgb, alpha]
+    torch.stack([value.sum() for value in sums]).sum().backward()
