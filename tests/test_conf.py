@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fields.tinycuda import stand_in
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -15,6 +17,7 @@ from radnerf.errors import UserError
 from radnerf.experiment import run
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
+from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.rendering.portrait import Portrait
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -49,7 +52,10 @@ def portrait(config: Any) -> Portrait:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_constructs(choice: str, tmp_path: Path) -> None:
+def test_every_choice_constructs(
+    choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tinycudann", stand_in())
     config = composed(choice, *GIVEN.get(choice, []))
     built = portrait(config)
     for name, settings in config.model.stages.items():
@@ -100,3 +106,53 @@ def test_a_speech_model_that_is_missing_is_found_before_the_work(tmp_path: Path)
     with pytest.raises(UserError, match=r"no DeepSpeech checkpoint no\.ckpt"):
         run(config)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_triplane_brings_attention_unless_told_otherwise() -> None:
+    def conditioning(*choices: str) -> str:
+        return composed(*choices).conditioning._target_.rpartition(".")[2]
+
+    assert conditioning() == "AudioCoordinate"
+    assert conditioning("encoder=triplane") == "RegionAttention"
+    assert conditioning("encoder=triplane", "conditioning=coordinate") == "AudioCoordinate"
+    assert conditioning("conditioning=concatenation", "encoder=triplane") == "Concatenation"
+
+
+def test_the_papers_numbers() -> None:
+    from radnerf.experiment.run import TRAINING, _budgets
+
+    config = composed("experiment=paper")
+    budgets = _budgets(config, list(TRAINING))
+    assert {name: budget.steps for name, budget in budgets.items()} == {
+        "head": 200_000,
+        "lips": 50_000,
+        "torso": 200_000,
+    }
+    assert all(budget.minutes is None for budget in budgets.values())
+    built = portrait(config)
+    assert built.head.conditioning.ambient.levels.finest_resolution == 2048
+    assert built.head_grid.shape == (128, 128, 128) and type(built.head_grid) is OccupancyGrid
+    assert built.torso.pose_octaves == 4 and not built.torso.tracked
+    assert built.marching.max_samples == 16
+    assert built.marching.step == pytest.approx(2 * 3**0.5 / 128, rel=1e-12)
+    modules = {
+        name: instantiate(
+            config.model.stages[name], portrait=built, budget=budget, _convert_="object"
+        )
+        for name, budget in budgets.items()
+    }
+    head, lips = modules["head"], modules["lips"]
+    assert head.shown == lips.shown == (0.0, 0.0) and not head.warm_start_steps
+    assert (head.rates.grid, head.rates.net) == (5e-3, 5e-4)
+    for module in modules.values():
+        assert (module.sampling.n_frames, module.sampling.n_rays) == (1, 65_536)
+        assert {k for k, v in vars(module.sampling.shares).items() if v} == {"image"}
+    # The lips go on where one decay to 0.05 over both stages has got to, and end where it ends.
+    for rate, first in ((lips.rates.grid, 5e-3), (lips.rates.net, 5e-4)):
+        assert rate == pytest.approx(first * 0.05**0.8, rel=1e-3)
+        assert rate * lips.rates.final_factor == pytest.approx(first * 0.05, rel=1e-2)
+
+
+def test_a_command_line_still_has_the_last_word_over_an_experiment() -> None:
+    config = composed("experiment=paper", "steps=90", "model.hidden=32")
+    assert config.steps == 90 and config.model.portrait.head.hidden == 32

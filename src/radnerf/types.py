@@ -65,7 +65,7 @@ class FieldOutput:
 
     density: Float[Tensor, " m"]
     rgb: Float[Tensor, "m 3"]
-    ambient: Float[Tensor, "m a"]  # the audio coordinate
+    ambient: Float[Tensor, "m a"]  # what the audio moves: its coordinate, or the attention it gets
 
 
 @dataclass
@@ -74,7 +74,7 @@ class RenderOutput:
 
     rgb: Float[Tensor, "n 3"]  # premultiplied by alpha
     alpha: Float[Tensor, " n"]
-    ambient: Float[Tensor, " n"]  # accumulated |audio coordinate|
+    ambient: Float[Tensor, " n"]  # accumulated |ambient| of the field
     depth: Float[Tensor, " n"]
     weights: Float[Tensor, " m"] | None = None  # of the samples, when asked for (training)
 

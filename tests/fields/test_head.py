@@ -4,18 +4,21 @@ import pytest
 import torch
 
 from radnerf.fields.audio_net import mouth_codes
+from radnerf.fields.conditioning import AudioCoordinate
 from radnerf.fields.encodings import GridEncoding
-from radnerf.fields.head import HeadField, pretrain_coordinate
+from radnerf.fields.head import HeadField
 
 
-@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("dim", [1, 2, 3])
 def test_the_coordinate_starts_as_the_shape_of_the_mouth(dim: int) -> None:
     torch.manual_seed(0)
     grids = [
         GridEncoding(d, n_levels=4, base_resolution=4, finest_resolution=16, log2_table_size=10)
         for d in (3, dim)
     ]
-    field = HeadField(*grids, box=[[-1, -1, -1], [1, 1, 1]], n_frames=1)
+    field = HeadField(
+        grids[0], AudioCoordinate(grids[1]), box=[[-1, -1, -1], [1, 1, 1]], n_frames=1
+    )
     mouth = torch.randn(200, 6)
     codes = mouth_codes(mouth, 64)
     somewhere = torch.rand(200, 3) * 2 - 1
@@ -25,7 +28,7 @@ def test_the_coordinate_starts_as_the_shape_of_the_mouth(dim: int) -> None:
         return field.density(somewhere, torch.arange(200), state)[2].detach()
 
     assert coordinate().std(0).max() < 0.1
-    pretrain_coordinate(field, codes, mouth)
+    field.conditioning.warm_start(codes, mouth)
     moved = coordinate()
     for axis in range(dim):
         correlation = torch.corrcoef(torch.stack([moved[:, axis], mouth[:, axis]]))[0, 1]

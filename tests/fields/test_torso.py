@@ -1,14 +1,27 @@
+from typing import Any
+
 import torch
 
 from radnerf.fields.encodings import GridEncoding
-from radnerf.fields.torso import TorsoField
+from radnerf.fields.torso import HeadAnchors, TorsoField
+from radnerf.geometry.cameras import project
+from radnerf.geometry.rotations import head_pose_vector, rotation_from_vector
 
 
-def field() -> TorsoField:
+def field(**kwargs: Any) -> TorsoField:
     torch.manual_seed(0)
     grid = GridEncoding(2, n_levels=4, base_resolution=4, finest_resolution=16)
     grid.table.data.uniform_(-1, 1)
-    return TorsoField(grid, n_frames=3, pose_octaves=1)
+    return TorsoField(grid, n_frames=3, pose_octaves=1, **kwargs)
+
+
+def poses(count: int) -> torch.Tensor:
+    """Cameras about 3 units in front of a head, all a little different."""
+    pose = torch.eye(4).repeat(count, 1, 1)
+    front = torch.tensor([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+    pose[:, :3, :3] = rotation_from_vector(0.1 * torch.randn(count, 3)) @ front
+    pose[:, :3, 3] = torch.tensor([0.0, 3.0, 0.0]) + 0.1 * torch.randn(count, 3)
+    return pose
 
 
 def test_the_torso_is_moved_as_it_was_told() -> None:
@@ -40,3 +53,46 @@ def test_individual_codes_change_training_frames_alone() -> None:
     state = torso.state(torch.zeros(3, 6), torch.tensor([-1, -1, 2]))
     assert torch.equal(state.features[0], state.features[1])
     assert not torch.equal(state.features[0], state.features[2])
+
+
+def test_anchors_are_where_the_camera_sees_them() -> None:
+    torch.manual_seed(0)
+    anchors, pose = HeadAnchors(), poses(6)
+    places = anchors(head_pose_vector(pose))
+    for row, camera in zip(places, pose, strict=True):
+        uv, depth = project(anchors.points, camera, focal=1.0, centre=(0.0, 0.0))
+        assert depth.min() > 2
+        torch.testing.assert_close(row.view(3, 2), uv, atol=1e-5, rtol=1e-4)
+
+
+def test_anchors_in_standard_deviations() -> None:
+    torch.manual_seed(0)
+    anchors, pose = HeadAnchors(), head_pose_vector(poses(50))
+    anchors.normalise(pose)
+    places = anchors(pose)
+    torch.testing.assert_close(places.mean(0), torch.zeros(6), atol=1e-3, rtol=0)
+    torch.testing.assert_close(places.std(0), torch.ones(6), atol=1e-3, rtol=0)
+
+
+def test_anchors_drive_the_deformation_and_learn() -> None:
+    torso = field(anchors=HeadAnchors())
+    pose = head_pose_vector(poses(2))
+    state = torso.state(pose, torch.tensor([-1, -1]))
+    assert not torch.equal(state.features[0], state.features[1])
+    rgb, alpha = torso(torch.rand(40, 2) - 0.5, torch.arange(40) % 2, state)
+    (rgb.sum() + alpha.sum()).backward()
+    assert (torso.anchors.points.grad.abs() > 0).all()
+
+
+def test_an_untracked_torso_does_not_move_as_one_piece() -> None:
+    torso = field(tracked=False)
+    pose = torch.randn(9, 6)
+    torso.fit_motion(pose, torch.randn(9, 3))
+    assert not torso.state(pose, torch.full((9,), -1), torch.ones(9, 3)).motion.any()
+
+
+def test_codes_can_be_left_out() -> None:
+    torso = field(code_dim=0)
+    state = torso.state(torch.zeros(2, 6), torch.tensor([0, 1]))
+    assert torch.equal(state.features[0], state.features[1])
+    assert torso(torch.rand(5, 2), torch.zeros(5, dtype=torch.long), state)[0].shape == (5, 3)

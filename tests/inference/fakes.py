@@ -90,7 +90,10 @@ def make_portrait_config():
         "head": {
             "_target_": f"{fields}.head.HeadField",
             "spatial": grid(3),
-            "ambient": grid(2),
+            "conditioning": {
+                "_target_": f"{fields}.conditioning.AudioCoordinate",
+                "ambient": grid(2),
+            },
             "box": box,
             "n_frames": 10,
         },

@@ -105,7 +105,7 @@ def call_operators(dtype: torch.dtype, n: int) -> None:
     from radnerf.kernels.mlp import triton as mlp
     from radnerf.types import Samples
 
-    for dim in (2, 3):
+    for dim in (1, 2, 3):
         levels = GridLevels(n_levels=2, dim=dim, log2_table_size=8)
         table = torch.zeros(levels.n_entries, 2, dtype=dtype, requires_grad=True)
         x = torch.zeros(n, dim, requires_grad=True)
@@ -134,6 +134,7 @@ def call_operators(dtype: torch.dtype, n: int) -> None:
 def draw_frame(side: int) -> None:
     """A square frame of a portrait of the default widths."""
     from radnerf.fields.audio_net import AudioNet
+    from radnerf.fields.conditioning import AudioCoordinate
     from radnerf.fields.encodings import GridEncoding
     from radnerf.fields.head import HeadField
     from radnerf.fields.torso import TorsoField
@@ -148,7 +149,7 @@ def draw_frame(side: int) -> None:
     box, plane = [[-0.5] * 3, [0.5] * 3], [[-1.0] * 2, [1.0] * 2]
     portrait = Portrait(
         AudioNet(44),
-        HeadField(grid(3), grid(2), box, 1),
+        HeadField(grid(3), AudioCoordinate(grid(2)), box, 1),
         TorsoField(grid(2), 1),
         OccupancyGrid(box, [8] * 3, 0.01),
         OccupancyGrid(plane, [8] * 2, 0.01),

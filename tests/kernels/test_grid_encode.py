@@ -49,7 +49,7 @@ def by_hand(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("dim", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["tiled", "hash"])
 @pytest.mark.parametrize("drop", [False, True])
 def test_lookup_by_hand(backend: str, dim: int, kind: str, drop: bool) -> None:
@@ -72,11 +72,11 @@ def test_lookup_by_hand(backend: str, dim: int, kind: str, drop: bool) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_linear_function_is_reproduced(backend: str, dim: int) -> None:
     """Vertices of a dense level that hold a linear function give it back between them."""
     levels = GridLevels(n_levels=1, n_features=1, base_resolution=7, finest_resolution=7, dim=dim)
-    vertices = torch.cartesian_prod(*[torch.arange(8.0)] * dim).flip(-1)
+    vertices = torch.cartesian_prod(*[torch.arange(8.0)] * dim).view(-1, dim).flip(-1)
     slope = torch.arange(1.0, dim + 1)
     table = torch.zeros(levels.n_entries, 1)
     # A vertex at integer v lies at x = (v - 0.5) / 6.

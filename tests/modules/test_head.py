@@ -17,6 +17,7 @@ class Parts(Portrait):
         nn.Module.__init__(self)
         self.head = nn.ModuleDict({"ambient_net": nn.Linear(2, 2), "sigma_net": nn.Linear(2, 2)})
         self.audio_net = nn.Linear(2, 2)
+        self.cameras = None
 
 
 def module(progress: float, **kwargs: object) -> HeadModule:

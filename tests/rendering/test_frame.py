@@ -54,7 +54,8 @@ def make_portrait(encoder: str = "tiledgrid", **head: Any) -> Portrait:
     torch.manual_seed(0)
     portrait = Portrait.from_config(parts).eval()
     with torch.no_grad():
-        for grid in (portrait.head.spatial, portrait.head.ambient, portrait.torso.grid):
+        audio = portrait.head.conditioning
+        for grid in (portrait.head.spatial, audio.ambient, portrait.torso.grid):
             for level in range(grid.levels.n_levels):  # fine levels say little, as when trained
                 rows = slice(grid.levels.offsets[level], grid.levels.offsets[level + 1])
                 grid.table[rows].uniform_(-2, 2).mul_(0.7**level)
@@ -179,6 +180,16 @@ def test_torso_that_is_told_where_to_be(backend: str) -> None:
 
 
 @backends
+def test_a_torso_that_is_not_tracked_stays(backend: str) -> None:
+    portrait, motion = make_portrait(), torch.tensor([0.2, -0.1, 0.3])
+    portrait.torso.tracked = False
+    still, plain = both(portrait, (24, 24), camera(turned=True), backend)
+    told, plain_told = both(portrait, (24, 24), camera(turned=True), backend, motion=motion)
+    assert np.array_equal(still, told) and np.array_equal(plain, plain_told)
+    assert psnr(still, plain) > CLOSE[backend]
+
+
+@backends
 def test_few_samples(backend: str) -> None:
     portrait = make_portrait()
     portrait.marching = Marching(step=0.02, max_samples=3)
@@ -273,7 +284,7 @@ def test_what_it_cannot_take_goes_operator_by_operator_or_says_why() -> None:
     kernels.set_backend("reference")
     assert isinstance(renderer_of(portrait), PlainFrameRenderer)
     kernels.set_backend("auto")
-    portrait.head.ambient = torch.nn.Identity()  # type: ignore[assignment]
+    portrait.head.conditioning.ambient = torch.nn.Identity()
     assert isinstance(renderer_of(portrait), PlainFrameRenderer)
     kernels.set_backend("cpu")
     with pytest.raises(KernelUnavailable, match="frame/cpu: the ambient encoder is no grid"):

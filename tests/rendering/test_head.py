@@ -2,6 +2,7 @@ import math
 
 import torch
 
+from radnerf.fields.conditioning import AudioCoordinate
 from radnerf.fields.encodings import GridEncoding
 from radnerf.fields.head import HeadField, truncated_exp
 from radnerf.kernels.composite import composite
@@ -22,8 +23,9 @@ def samples() -> Samples:
 def field(seed: int = 0) -> HeadField:
     torch.manual_seed(seed)
     grid = {"n_levels": 4, "base_resolution": 4, "finest_resolution": 16, "log2_table_size": 10}
-    head = HeadField(GridEncoding(3, **grid), GridEncoding(2, **grid), BOX, n_frames=3)
-    for encoding in (head.spatial, head.ambient):
+    audio = AudioCoordinate(GridEncoding(2, **grid))
+    head = HeadField(GridEncoding(3, **grid), audio, BOX, n_frames=3)
+    for encoding in (head.spatial, audio.ambient):
         encoding.table.data.uniform_(-1, 1)
     return head
 

@@ -36,6 +36,7 @@ from radnerf.rendering.portrait import Portrait
 
 STAGES = ("preprocess", "head", "lips", "torso", "joint", "test")
 TRAINING = STAGES[1:-1]
+REFINEMENT = "radnerf.fields.cameras.CameraRefinement"
 
 console = Console(highlight=False)
 
@@ -135,23 +136,29 @@ def _portrait(config: DictConfig, data: ClipDataModule) -> Portrait:
     """The portrait of the config, with what only the clip knows filled in."""
     parts = OmegaConf.to_container(config.model.portrait, resolve=True)
     assert isinstance(parts, dict)
-    n_frames, box = data.clip.n_train, [list(corner) for corner in data.clip.head_box]
+    n_frames = data.clip.n_train
+    box = [list(corner) for corner in config.model.head_box or data.clip.head_box]
     parts["audio_net"]["dim"] = data.audio.shape[-1]
     parts["head"] |= {"n_frames": n_frames, "box": box}
     parts["head_grid"]["box"] = box
     parts["torso"]["n_frames"] = n_frames
+    if config.model.refine_cameras:
+        parts["cameras"] = {"_target_": REFINEMENT, "n_frames": n_frames}
+    pose = data.pose_vectors[:n_frames]
     if config.model.normalise_pose:
-        pose = data.pose_vectors[:n_frames]
         scale = pose.std(0).clamp_min(1e-3)
         parts["torso"] |= {"pose_mean": pose.mean(0).tolist(), "pose_scale": scale.tolist()}
     portrait = Portrait.from_config(parts)  # type: ignore[arg-type]
-    portrait.torso.fit_motion(data.pose_vectors[:n_frames], data.frames.torso_motion[:n_frames])
+    if config.model.normalise_pose and portrait.torso.anchors is not None:
+        portrait.torso.anchors.normalise(pose)
+    portrait.torso.fit_motion(pose, data.frames.torso_motion[:n_frames])
     return portrait
 
 
 def _budgets(config: DictConfig, stages: list[str]) -> dict[str, Budget]:
-    """Split the minutes and steps of all training among the stages by their shares."""
+    """Split the minutes and steps of all training among the stages by their shares, 0 for none."""
     shares = {name: float(config.model.stage_shares[name]) for name in stages}
+    shares = {name: share for name, share in shares.items() if share > 0}
     total = sum(shares.values())
     minutes, steps = config.minutes, config.steps
     if minutes is None and steps is None:
@@ -249,7 +256,7 @@ def _bundle(clip_id: str, data: ClipDataModule, portrait: Portrait) -> PortraitB
         portrait=portrait.config,
         weights=portrait.state_dict(),
         extractor=data.extractor.settings,
-        poses=data.poses,
+        poses=data.poses if portrait.cameras is None else portrait.cameras.poses(data.poses),
         eye=data.eye,
         torso_motion=data.frames.torso_motion,
         focal=data.clip.focal,

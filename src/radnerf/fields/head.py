@@ -1,4 +1,4 @@
-"""The head: a radiance field whose grid has an audio coordinate beside the three of space.
+"""The head: a radiance field of space, audio and eyes.
 
 RAD-NeRF section 3.2, decomposed audio-spatial encoding.
 """
@@ -12,17 +12,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from radnerf.fields.encodings import GridEncoding
+from radnerf.fields.conditioning import AudioConditioning
+from radnerf.fields.encodings import Encoding
 from radnerf.fields.mlp import MLP
 from radnerf.kernels.encodings import sh_encode
 from radnerf.types import FieldOutput
 
 # Eye control at which both eyes are normally open (percent of the image area, public convention).
 OPEN_EYE = 0.25
-
-
-# Where the first mouth coefficient's standard deviation starts on the audio coordinate.
-SPREAD = 0.3
 
 
 @dataclass
@@ -35,21 +32,22 @@ class HeadState:
 
 
 class HeadField(nn.Module):
-    """Density, colour and audio coordinate of points in the head's box.
+    """Density, colour and what the audio moves of points in the head's box.
 
     Args:
-        spatial: grid over the box.
-        ambient: grid over the audio coordinate; its dim is the coordinate's.
+        spatial: encoder of places in the box.
+        conditioning: how audio and eyes enter the density network.
         box: (min, max) corners in world units.
         n_frames: number of training frames, each with an appearance code.
+        appearance_dim: width of the appearance codes; 0 for none.
     """
 
     box: Tensor
 
     def __init__(
         self,
-        spatial: GridEncoding,
-        ambient: GridEncoding,
+        spatial: Encoding,
+        conditioning: AudioConditioning,
         box: Sequence[Sequence[float]],
         n_frames: int,
         code_dim: int = 64,
@@ -60,12 +58,11 @@ class HeadField(nn.Module):
     ) -> None:
         super().__init__()
         self.spatial = spatial
-        self.ambient = ambient
+        self.conditioning = conditioning
         self.sh_degree = sh_degree
-        ambient_dim = ambient.levels.dim
-        self.ambient_net = MLP(spatial.width, [hidden, hidden, ambient_dim], frame_dim=code_dim)
+        conditioning.connect(spatial.width, code_dim, hidden)
         self.sigma_net = MLP(
-            spatial.width + ambient.width, [hidden, hidden, 1 + geometry_dim], frame_dim=1
+            conditioning.point_dim, [hidden, hidden, 1 + geometry_dim], conditioning.frame_dim
         )
         self.color_net = MLP(sh_degree**2 + geometry_dim, [hidden, 3], frame_dim=appearance_dim)
         self.appearance = nn.Parameter(0.1 * torch.randn(n_frames, appearance_dim))
@@ -81,12 +78,12 @@ class HeadField(nn.Module):
     def density(
         self, x: Float[Tensor, "m 3"], frame: Int[Tensor, " m"], state: HeadState
     ) -> tuple[Float[Tensor, " m"], Float[Tensor, "m g"], Float[Tensor, "m a"]]:
-        """Density (per world unit), geometry features and audio coordinate of world points."""
+        """Density (per world unit), geometry features and what the audio moves at world points."""
         position = (x - self.box[0]) / (self.box[1] - self.box[0])
-        spatial = self.spatial(position)
-        ambient = torch.tanh(self.ambient_net(spatial, state.code, frame))
-        features = torch.cat([spatial, self.ambient((ambient + 1) / 2)], -1)
-        out = self.sigma_net(features, state.eye, frame)
+        features, shared, ambient = self.conditioning(
+            self.spatial(position), state.code, state.eye, frame
+        )
+        out = self.sigma_net(features, shared, frame)
         return truncated_exp(out[:, 0]), out[:, 1:], ambient
 
     def forward(
@@ -103,26 +100,6 @@ class HeadField(nn.Module):
             self.color_net(torch.cat([view, geometry], -1), state.appearance, frame)
         )
         return FieldOutput(density, rgb, ambient)
-
-
-def pretrain_coordinate(
-    field: HeadField, codes: Float[Tensor, "t d"], mouth: Float[Tensor, "t k"], n_steps: int = 300
-) -> None:
-    """Start the audio coordinate as the mouth's shape: its a dimensions are the first a of k.
-
-    From a fresh network the coordinate hardly moves with the audio and mostly stays that way: all
-    frames share a few cells of the audio grid. From here every mouth shape has cells of its own.
-    """
-    goal = torch.tanh(SPREAD * mouth[:, : field.ambient.levels.dim])
-    nowhere = codes.new_zeros(len(codes), field.spatial.width)
-    frame = torch.arange(len(codes), device=codes.device)
-    optimizer = torch.optim.Adam(field.ambient_net.parameters(), lr=3e-3)
-    for _ in range(n_steps):
-        coordinate = torch.tanh(field.ambient_net(nowhere, codes, frame))
-        loss = (coordinate - goal).square().sum(-1).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
 
 
 class _TruncatedExp(torch.autograd.Function):

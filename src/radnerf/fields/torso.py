@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from radnerf.fields.encodings import GridEncoding
+from radnerf.fields.encodings import Encoding
 from radnerf.fields.mlp import MLP
+from radnerf.geometry.rotations import rotation_from_euler
 from radnerf.kernels.encodings import frequency_encode
 
 
@@ -22,16 +23,57 @@ class TorsoState:
     motion: Float[Tensor, "f 3"]  # shift (in half image sizes) and turn (radians)
 
 
+# Where the anchors start (up, towards the camera, right of the head): two cheeks and the brow.
+ANCHORS = ((-0.1, 0.1, -0.1), (-0.1, 0.1, 0.1), (0.1, 0.1, 0.0))
+
+
+class HeadAnchors(nn.Module):
+    """Three points of the head, learned, where the camera sees them (ER-NeRF's adaptive pose).
+
+    Their places in the image say what the pose says, in the units that the torso is drawn in.
+
+    Args:
+        points: where they start, in world units.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, points: Sequence[Sequence[float]] = ANCHORS) -> None:
+        super().__init__()
+        self.points = nn.Parameter(torch.tensor(points, dtype=torch.float32))
+        self.register_buffer("mean", torch.zeros(self.points.shape[0] * 2))
+        self.register_buffer("scale", torch.ones(self.points.shape[0] * 2))
+
+    @torch.no_grad()
+    def normalise(self, pose: Float[Tensor, "t 6"]) -> None:
+        """From now on, places are in standard deviations of what these poses give."""
+        places = self.places(pose)
+        self.mean.copy_(places.mean(0))
+        self.scale.copy_(places.std(0).clamp_min(1e-4))
+
+    def places(self, pose: Float[Tensor, "f 6"]) -> Float[Tensor, "f n"]:
+        """Places in the image (x, y of each) at a focal length of 1 and about its centre."""
+        camera = (self.points - pose[:, None, 3:]) @ rotation_from_euler(pose[:, :3])
+        return (camera[..., :2] / camera[..., 2:].clamp_min(1e-3)).flatten(1)
+
+    def forward(self, pose: Float[Tensor, "f 6"]) -> Float[Tensor, "f n"]:
+        return (self.places(pose) - self.mean) / self.scale
+
+
 class TorsoField(nn.Module):
     """Colour and coverage of image points, one sample a pixel.
 
     Args:
-        grid: 2D grid over the deformed image plane.
+        grid: encoder of the deformed image plane.
         n_frames: number of training frames, each with an individual code.
         shrink: image coordinates are shrunk so that the deformation can reach past the border.
-        pose_octaves: of the head pose's frequency encoding.
+        pose_octaves: of the frequency encoding of the head pose, or of the anchors.
+        code_dim: width of the individual codes; 0 for none.
         pose_mean, pose_scale: the pose vector is centred and scaled before it is encoded; the
             paper takes it raw (0 and 1).
+        anchors: drive the deformation in place of the pose vector.
+        tracked: the torso is moved as one piece before it is deformed; the paper does not.
     """
 
     motion_map: Tensor
@@ -40,7 +82,7 @@ class TorsoField(nn.Module):
 
     def __init__(
         self,
-        grid: GridEncoding,
+        grid: Encoding,
         n_frames: int,
         shrink: float = 0.8,
         point_octaves: int = 10,
@@ -50,23 +92,30 @@ class TorsoField(nn.Module):
         hidden: int = 32,
         pose_mean: Sequence[float] = (0.0,) * 6,
         pose_scale: Sequence[float] = (1.0,) * 6,
+        anchors: HeadAnchors | None = None,
+        tracked: bool = True,
     ) -> None:
         super().__init__()
         self.grid = grid
         self.shrink = shrink
         self.point_octaves = point_octaves
         self.pose_octaves = pose_octaves
+        self.tracked = tracked
         point_dim = 2 * (1 + 2 * point_octaves)
-        frame_dim = 6 * (1 + 2 * pose_octaves) + code_dim
+        pose_dim = 6 if anchors is None else anchors.points.shape[0] * 2
+        frame_dim = pose_dim * (1 + 2 * pose_octaves) + code_dim
         self.deform_net = MLP(point_dim, [deform_hidden, deform_hidden, 2], frame_dim=frame_dim)
         self.torso_net = MLP(grid.width + point_dim, [hidden, hidden, 4], frame_dim=frame_dim)
         self.codes = nn.Parameter(0.1 * torch.randn(n_frames, code_dim))
+        self.anchors = anchors
         self.register_buffer("motion_map", torch.zeros(7, 3))
         self.register_buffer("pose_mean", torch.tensor(pose_mean, dtype=torch.float32))
         self.register_buffer("pose_scale", torch.tensor(pose_scale, dtype=torch.float32))
 
     def fit_motion(self, pose: Float[Tensor, "t 6"], motion: Float[Tensor, "t 3"]) -> None:
         """Remember how the torso moves with the head: ridge regression over training frames."""
+        if not self.tracked:
+            return
         x = self._affine((pose - self.pose_mean) / self.pose_scale).double()
         penalty = 0.01 * len(x) * torch.eye(7, dtype=x.dtype, device=x.device)
         self.motion_map.copy_(torch.linalg.solve(x.T @ x + penalty, x.T @ motion.double()))
@@ -90,9 +139,12 @@ class TorsoField(nn.Module):
         Args:
             motion: shift and turn of the torso (geometry/motion.py); predicted when not given.
         """
-        if motion is None:
+        if motion is None or not self.tracked:
             motion = self.predicted_motion(pose)
-        pose = (pose - self.pose_mean) / self.pose_scale
+        if self.anchors is None:
+            pose = (pose - self.pose_mean) / self.pose_scale
+        else:
+            pose = self.anchors(pose)
         code = self.codes[index.clamp_min(0)] * (index >= 0)[:, None]
         features = torch.cat([frequency_encode(pose, self.pose_octaves), code], -1)
         return TorsoState(features, motion)

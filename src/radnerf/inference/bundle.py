@@ -25,7 +25,7 @@ from radnerf.files import whole_file
 from radnerf.rendering.portrait import COMPONENTS
 
 FORMAT = "radnerf-portrait"
-VERSION = 1
+VERSION = 2  # 1 had no conditioning part in the head
 WEIGHT = "weights/"
 MAX_HEADER = 16 << 20  # bytes; more is not a header of ours
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from radnerf.fields.audio_net import mouth_codes, pretrain_audio_net
-from radnerf.fields.head import HeadState, pretrain_coordinate
+from radnerf.fields.head import HeadState
 from radnerf.geometry.hull import cell_centres, visual_hull
 from radnerf.geometry.shell import face_shell
 from radnerf.losses import alpha_entropy, color_error, outside_motion, structural_error
@@ -42,6 +42,7 @@ class HeadModule(StageModule):
             costs the same while the grid tightens; None keeps sampling.n_rays.
         warm_start_steps: steps in which the audio net first learns the mouth's shape from
             landmarks alone; it takes seconds and generalises far better from a short video.
+        hull: the occupancy grid starts as the visual hull of the head's silhouettes.
         shown: shares of the steps, at the stage's start and end, that are driven by the mouth as
             the landmarks show it instead of by the audio. What the audio net gets wrong is noise
             to the field: shown mouths let it learn to speak several times faster.
@@ -59,11 +60,13 @@ class HeadModule(StageModule):
         warm_start_steps: int = 0,
         shown: Sequence[float] = (0.0, 0.0),
         augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        hull: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.warm_start_steps = warm_start_steps
         self.shown = tuple(shown)
+        self.hull = hull
         self.augment = augment
         self.loss_weights = loss_weights
         self.grid_every = grid_every
@@ -71,11 +74,12 @@ class HeadModule(StageModule):
 
     @property
     def trained_parts(self) -> list[nn.Module]:
-        return [self.portrait.head, self.portrait.audio_net]
+        parts = [self.portrait.head, self.portrait.audio_net, self.portrait.cameras]
+        return [part for part in parts if part is not None]
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        if self.global_step == 0 and self.grid_every:
+        if self.global_step == 0 and self.grid_every and self.hull:
             self.carve()
         if self.global_step == 0 and self.warm_start_steps:
             self.warm_start()
@@ -94,7 +98,7 @@ class HeadModule(StageModule):
                 n_steps=self.warm_start_steps,
                 seed=self.seed,
             )
-            pretrain_coordinate(self.portrait.head, codes, data.mouth[frames].to(self.device))
+            self.portrait.head.conditioning.warm_start(codes, data.mouth[frames].to(self.device))
 
     @torch.no_grad()
     def carve(self) -> None:
@@ -151,14 +155,15 @@ class HeadModule(StageModule):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.loss_weights
         jitter = torch.rand(len(batch.xy), generator=self.generator(1), device=batch.xy.device)
+        rays = self.portrait.refined(batch.rays, batch.conditioning)
         out, samples = self.portrait.render_head(
-            batch.rays,
+            rays,
             self.head_state(batch),
             jitter,
             with_weights=True,
         )
         if self.grid_every:
-            self.observe(batch, out, samples)
+            self.observe(replace(batch, rays=rays), out, samples)
         self.balance(samples, len(batch.xy))
         pixels = out.rgb + batch.behind * (1 - out.alpha[:, None])
         terms = {

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from radnerf.data.datamodule import ClipDataModule, Sampling
 from radnerf.fields.audio_net import AudioNet
+from radnerf.fields.cameras import CameraRefinement
 from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
 from radnerf.types import Batch
@@ -28,6 +29,7 @@ class LearningRates:
     audio_factor: float = 1.0  # of the audio net's parameters
     coordinate_factor: float = 1.0  # of the net that gives the audio coordinate
     coordinate_from: float = 0.0  # share of the budget before which that net rests
+    camera: float = 1e-5  # of the refined cameras: radians and world units
     final_factor: float = 0.1
     warmup: float = 0.0  # share of the budget over which the rates rise from a tenth
 
@@ -117,15 +119,11 @@ class StageModule(pl.LightningModule):
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Any:
-        kinds = ("grid", "net", "coordinate", "audio", "attention")
+        kinds = ("grid", "net", "coordinate", "audio", "attention", "camera")
         groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in kinds}
         for part in self.trained_parts:
             for name, parameter in part.named_parameters():
-                kind = "audio" if isinstance(part, AudioNet) else "net"
-                kind = "coordinate" if name.startswith("ambient_net") else kind
-                kind = "grid" if name.endswith("table") else kind
-                kind = "attention" if name.startswith("attention") else kind
-                groups[kind].append(parameter)
+                groups[_kind(part, name)].append(parameter)
         audio = self.rates.net * self.rates.audio_factor
         lr = {
             "grid": self.rates.grid,
@@ -133,6 +131,7 @@ class StageModule(pl.LightningModule):
             "coordinate": self.rates.net * self.rates.coordinate_factor,
             "audio": audio,
             "attention": audio * self.rates.attention_factor,
+            "camera": self.rates.camera,
         }
         trained = [kind for kind in kinds if groups[kind]]
         optimizer = self.optimizer_factory(
@@ -156,3 +155,14 @@ class StageModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.budget.used_s = float(checkpoint["budget_used_s"])
+
+
+def _kind(part: nn.Module, name: str) -> str:
+    """Which of LearningRates a parameter of a part follows, by its name."""
+    if isinstance(part, CameraRefinement):
+        return "camera"
+    if name.endswith(("table", "grid.params")):
+        return "grid"
+    if isinstance(part, AudioNet):
+        return "attention" if name.startswith("attention") else "audio"
+    return "coordinate" if "ambient_net" in name.split(".") else "net"

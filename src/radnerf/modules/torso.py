@@ -99,7 +99,7 @@ class JointModule(HeadModule):
         portrait = self.portrait
         jitter = torch.rand(len(batch.xy), generator=self.generator(1), device=batch.xy.device)
         pixels, head, samples = portrait.render_pixels(
-            batch.rays,
+            portrait.refined(batch.rays, batch.conditioning),
             batch.xy,
             batch.background,
             self.head_state(batch),

@@ -30,6 +30,7 @@ from radnerf.rendering.frame_parts import (
     Image,
     TorsoMatrices,
     differs,
+    grids,
     networks,
     steps_to_occupied,
 )
@@ -119,7 +120,8 @@ class _Head:
         field = portrait.head
         low, high = field.box.numpy()
         self.to_unit = low, np.float32(1) / (high - low)
-        self.spatial, self.ambient = _Grid(field.spatial), _Grid(field.ambient)
+        encoders = grids(portrait)[:2]
+        self.spatial, self.ambient = (_Grid(encoder) for encoder in encoders)
         self.field = field
         grid = portrait.head_grid
         corners, cells = grid.box.numpy(), np.array(grid.shape, np.float32)
@@ -136,11 +138,11 @@ class _Head:
         self.starts, self.state = np.zeros(slots + 1, np.int64), np.zeros(2, np.int64)
         rows = -(-slots * SAMPLES_AT_ONCE // ROUND) * ROUND
         in_task = max(SLOTS * SAMPLES_AT_ONCE, CHUNK)
-        levels = max(field.spatial.levels.n_levels, field.ambient.levels.n_levels)
+        levels = max(encoder.levels.n_levels for encoder in encoders)
         self.scratch = _scratch(levels, in_task)
 
         # Rows of features: spatial, the constant 1 and 0, ambient.
-        spatial, ambient = field.spatial.width, field.ambient.width
+        spatial, ambient = (encoder.width for encoder in encoders)
         self.features = _Pairs(rows, spatial + 2 + ambient)
         self.features.values[:, spatial] = 1
         net = HeadMatrices.of(field)
@@ -220,18 +222,18 @@ class _Torso:
     def __init__(self, portrait: Portrait, candidates: np.ndarray) -> None:
         from radnerf.kernels.frame.loops import CHUNK
 
-        field = portrait.torso
+        field, encoder = portrait.torso, grids(portrait)[2]
         self.field = field
-        self.grid = _Grid(field.grid)
+        self.grid = _Grid(encoder)
         self.candidates = candidates
         self.chosen = np.zeros(len(candidates) + 1, np.int64)
         rows = -(-min(POINTS_AT_ONCE, max(1, len(candidates))) // ROUND) * ROUND
         self.rows = rows
         points = 2 + 4 * field.point_octaves
         net = TorsoMatrices.of(field)
-        grid = field.grid.width
+        grid = encoder.width
         self.points = _floats(2, rows)
-        self.scratch = _scratch(field.grid.levels.n_levels, CHUNK)
+        self.scratch = _scratch(encoder.levels.n_levels, CHUNK)
         # Rows: the encoded point, then the constant 1 and 0; the same behind the grid's features.
         self.encoded = _Pairs(rows, points + 2)
         self.encoded.values[:, points] = 1

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 
+from radnerf.fields.conditioning import AudioCoordinate
 from radnerf.fields.encodings import GridEncoding
 from radnerf.fields.head import HeadField
 from radnerf.fields.mlp import MLP
@@ -27,9 +28,11 @@ Image = UInt8[np.ndarray, "h w 3"]
 
 def differs(portrait: Portrait) -> str | None:
     """How a portrait's fields differ in kind from the paper's, if they do."""
-    head, torso = portrait.head, portrait.torso
+    head, torso, audio = portrait.head, portrait.torso, portrait.head.conditioning
+    if not isinstance(audio, AudioCoordinate):
+        return f"the audio enters by {type(audio).__name__}, not by a coordinate"
     for name, grid, dim in (
-        ("spatial", head.spatial, 3), ("ambient", head.ambient, 2), ("torso", torso.grid, 2)
+        ("spatial", head.spatial, 3), ("ambient", audio.ambient, 2), ("torso", torso.grid, 2)
     ):  # fmt: skip
         if not isinstance(grid, GridEncoding):
             return f"the {name} encoder is no grid"
@@ -43,8 +46,23 @@ def differs(portrait: Portrait) -> str | None:
 def networks(portrait: Portrait) -> list[tuple[MLP, int]]:
     """The fields' networks, and how many layers the paper gives them."""
     head, torso = portrait.head, portrait.torso
-    depths = (head.ambient_net, 3), (head.sigma_net, 3), (head.color_net, 2)
+    depths = (coordinate(head).ambient_net, 3), (head.sigma_net, 3), (head.color_net, 2)
     return [*depths, (torso.deform_net, 3), (torso.torso_net, 3)]
+
+
+def coordinate(field: HeadField) -> AudioCoordinate:
+    """How audio enters the head of a portrait that differs() in nothing."""
+    assert isinstance(field.conditioning, AudioCoordinate)
+    return field.conditioning
+
+
+def grids(portrait: Portrait) -> tuple[GridEncoding, GridEncoding, GridEncoding]:
+    """Spatial, ambient and torso grid of a portrait that differs() in nothing."""
+    head, torso = portrait.head.spatial, portrait.torso.grid
+    ambient = coordinate(portrait.head).ambient
+    assert isinstance(head, GridEncoding) and isinstance(torso, GridEncoding)
+    assert isinstance(ambient, GridEncoding)
+    return head, ambient, torso
 
 
 @dataclass
@@ -67,8 +85,9 @@ class HeadMatrices:
 
     @classmethod
     def of(cls, field: HeadField) -> HeadMatrices:
-        spatial, ambient, view = field.spatial.width, field.ambient.width, field.sh_degree**2
-        a, s, c = (_weights(net) for net in (field.ambient_net, field.sigma_net, field.color_net))
+        audio = coordinate(field)
+        spatial, ambient, view = field.spatial.width, audio.ambient.width, field.sh_degree**2
+        a, s, c = (_weights(net) for net in (audio.ambient_net, field.sigma_net, field.color_net))
         end = view + len(s[2]) - 1
         return cls(
             ambient_of_spatial=a[0][:, :spatial],

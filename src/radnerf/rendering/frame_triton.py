@@ -22,6 +22,7 @@ from radnerf.rendering.frame_parts import (
     Image,
     TorsoMatrices,
     differs,
+    grids,
     networks,
     steps_to_occupied,
 )
@@ -38,7 +39,7 @@ def lacks(portrait: Portrait) -> str | None:
         reason = differs(portrait)
     if reason is not None:
         return reason
-    for grid in (portrait.head.spatial, portrait.head.ambient, portrait.torso.grid):
+    for grid in grids(portrait):
         if not _fits(grid.width):
             return f"a grid has {grid.width} features, not a power of two from {LEAST} on"
     for net, _ in networks(portrait):
@@ -97,7 +98,7 @@ class TritonFrameRenderer:
         torso_motion: Float[Tensor, " 3"] | None = None,
         behind: Image | None = None,
     ) -> Image:
-        self.inputs.fill(pose, code, eye, torso_motion)
+        self.inputs.fill(pose, code, eye, torso_motion if self.portrait.torso.tracked else None)
         if behind is not None:
             self.head.render(self.inputs)
             colour, light = self.head.out.split((3, 1), 1)
@@ -151,7 +152,7 @@ class _Head:
         self.field, self.size = portrait.head, size
         device = portrait.rest_code.device
         self.net = net = HeadMatrices.of(self.field)
-        self.spatial, self.ambient = _grid(self.field.spatial), _grid(self.field.ambient)
+        self.spatial, self.ambient = (_grid(grid) for grid in grids(portrait)[:2])
         harmonics = net.colour_of_view.shape[1]
         self.matrices = _matrices(
             net.ambient_of_spatial,
@@ -199,7 +200,7 @@ class _Torso:
         self.field, self.size = portrait.torso, size
         device = portrait.rest_code.device
         self.net = net = TorsoMatrices.of(self.field)
-        self.grid = _grid(self.field.grid)
+        self.grid = _grid(grids(portrait)[2])
         # The width of an encoded point, filled up.
         self.encoded = max(LEAST, 1 << (net.deform_of_point.shape[1] - 1).bit_length())
         self.matrices = _matrices(

@@ -49,8 +49,8 @@ def render_head(
         with_weights: return the samples' weights too (training only).
     """
     samples = march(
-        rays.origins,
-        rays.directions,
+        rays.origins.detach(),
+        rays.directions.detach(),
         grid.occupied,
         grid.box,
         marching.near,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import AudioNet
+from radnerf.fields.cameras import CameraRefinement
 from radnerf.fields.head import HeadField, HeadState
 from radnerf.fields.torso import TorsoField, TorsoState
 from radnerf.geometry.cameras import rays_through
@@ -23,8 +24,16 @@ from radnerf.types import Conditioning, Rays, RenderOutput, Samples
 COMPONENTS = frozenset(
     {
         "radnerf.fields.audio_net.AudioNet",
+        "radnerf.fields.cameras.CameraRefinement",
+        "radnerf.fields.conditioning.AudioCoordinate",
+        "radnerf.fields.conditioning.Concatenation",
+        "radnerf.fields.conditioning.RegionAttention",
+        "radnerf.fields.encodings.FrequencyEncoding",
         "radnerf.fields.encodings.GridEncoding",
+        "radnerf.fields.encodings.TinyCudaEncoding",
+        "radnerf.fields.encodings.TriplaneEncoding",
         "radnerf.fields.head.HeadField",
+        "radnerf.fields.torso.HeadAnchors",
         "radnerf.fields.torso.TorsoField",
         "radnerf.rendering.head.Marching",
         "radnerf.rendering.occupancy.OccupancyGrid",
@@ -65,6 +74,7 @@ class Portrait(nn.Module):
 
     Args:
         config: the nested kwargs that this portrait was built from (kept for the portrait file).
+        cameras: moves the training cameras while the head is learned.
     """
 
     rest_code: Tensor
@@ -78,6 +88,7 @@ class Portrait(nn.Module):
         torso_grid: OccupancyGrid,
         marching: Marching,
         config: dict[str, Any],
+        cameras: CameraRefinement | None = None,
     ) -> None:
         super().__init__()
         self.audio_net = audio_net
@@ -87,6 +98,7 @@ class Portrait(nn.Module):
         self.torso_grid = torso_grid
         self.marching = marching
         self.config = config
+        self.cameras = cameras
         self.register_buffer("rest_code", torch.zeros(audio_net.code_dim))
 
     @classmethod
@@ -143,6 +155,10 @@ class Portrait(nn.Module):
 
     def torso_state(self, driving: Conditioning) -> TorsoState:
         return self.torso.state(driving.pose, driving.index, driving.torso)
+
+    def refined(self, rays: Rays, driving: Conditioning) -> Rays:
+        """Rays of training frames as the refined cameras have them."""
+        return rays if self.cameras is None else self.cameras(rays, driving.index)
 
     def render_head(
         self,

@@ -40,7 +40,7 @@ class _GridEncode(torch.autograd.Function):
         ctx.save_for_backward(x, table)
         ctx.levels = levels
         out = torch.empty(len(x), levels.n_outputs)
-        forward = loops.forward2 if levels.dim == 2 else loops.forward3
+        forward = (loops.forward1, loops.forward2, loops.forward3)[levels.dim - 1]
         features = (0,) * levels.n_features
         run(forward, x.detach(), table.detach(), features, *described(levels), out)
         return out
@@ -55,11 +55,10 @@ class _GridEncode(torch.autograd.Function):
         upstream = upstream.contiguous()
         features = (0,) * levels.n_features
         arrays = described(levels)
-        plane = levels.dim == 2
         of_x = of_table = None
         if ctx.needs_input_grad[0]:
             of_x = torch.zeros_like(x)
-            loop = loops.x_gradient2 if plane else loops.x_gradient3
+            loop = (loops.x_gradient1, loops.x_gradient2, loops.x_gradient3)[levels.dim - 1]
             run(loop, x, upstream, table, features, *arrays, of_x)
         if ctx.needs_input_grad[1]:
             # More threads than levels: each group of levels gets a share of the points, and a
@@ -69,7 +68,9 @@ class _GridEncode(torch.autograd.Function):
             # Neighbouring levels cost alike: deal them to the threads in turn.
             tasks = np.arange(copies * levels.n_levels)
             order = np.concatenate([tasks[first :: threads()] for first in range(threads())])
-            loop = loops.table_gradient2 if plane else loops.table_gradient3
+            loop = (loops.table_gradient1, loops.table_gradient2, loops.table_gradient3)[
+                levels.dim - 1
+            ]
             run(loop, x, upstream, features, order, *arrays, gradients)
             of_table = gradients[0] if copies == 1 else gradients.sum(0)
         return of_x, of_table, None

@@ -13,7 +13,7 @@ HASH_PRIMES = (1, 2654435761, 805459861)
 
 @dataclass(frozen=True)
 class GridLevels:
-    """Levels of a tiled or hashed grid over [0, 1]^dim, as public checkpoints hold them.
+    """Levels of a tiled or hashed grid over [0, 1]^dim (1 to 3), as public checkpoints hold them.
 
     Level l has base * s^l cells an axis with s = (finest / base)^(1 / (n_levels - 1)); a point is
     at x * (base * s^l - 1) + 0.5 in it. A level whose vertices fit in 2^log2_table_size entries is

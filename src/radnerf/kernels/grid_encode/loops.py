@@ -38,6 +38,22 @@ def _vertex3(a, b, c, hashed, mask, first):
 
 
 @loop
+def forward1(x, table, features, scales, firsts, masks, strides, hashed, out):
+    n, width = len(x), len(features)
+    for task in prange((n + CHUNK - 1) // CHUNK):
+        for level in range(len(scales)):
+            scale, first, mask = scales[level], firsts[level], masks[level]
+            stride = strides[level, 0]
+            for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
+                v, f1 = _place(x[i, 0], scale)
+                i0 = first + np.int64((v * stride) & mask)
+                i1 = first + np.int64((v * stride + stride) & mask)
+                e1 = np.float32(1) - f1
+                for f in range(width):
+                    out[i, level * width + f] = e1 * table[i0, f] + f1 * table[i1, f]
+
+
+@loop
 def forward2(x, table, features, scales, firsts, masks, strides, hashed, out):
     n, width = len(x), len(features)
     for task in prange((n + CHUNK - 1) // CHUNK):
@@ -99,6 +115,26 @@ def forward3(x, table, features, scales, firsts, masks, strides, hashed, out):
                         e0 * table[i011, f] + f0 * table[i111, f]
                     )
                     out[i, level * width + f] = e2 * low + f2 * high
+
+
+@loop
+def table_gradient1(
+    x, upstream, features, order, scales, firsts, masks, strides, hashed, gradients
+):
+    """As table_gradient2."""
+    n, width, levels, copies = len(x), len(features), len(scales), len(gradients)
+    for task in prange(levels * copies):
+        level, copy = order[task] % levels, order[task] // levels
+        scale, first, mask = scales[level], firsts[level], masks[level]
+        stride, out = strides[level, 0], gradients[copy]
+        for i in range(n * copy // copies, n * (copy + 1) // copies):
+            v, f1 = _place(x[i, 0], scale)
+            i0 = first + np.int64((v * stride) & mask)
+            i1 = first + np.int64((v * stride + stride) & mask)
+            for f in range(width):
+                u = upstream[i, level * width + f]
+                out[i0, f] += u * (np.float32(1) - f1)
+                out[i1, f] += u * f1
 
 
 @loop
@@ -182,6 +218,24 @@ def table_gradient3(
 def _passes(x, slope):
     """The slope inside the box, none where clamping holds x still."""
     return slope if np.float32(0) <= x <= np.float32(1) else np.float32(0)
+
+
+@loop
+def x_gradient1(x, upstream, table, features, scales, firsts, masks, strides, hashed, gradient):
+    """Adds to gradient [n, 1], which starts at zero."""
+    n, width = len(x), len(features)
+    for task in prange((n + CHUNK - 1) // CHUNK):
+        for level in range(len(scales)):
+            scale, first, mask = scales[level], firsts[level], masks[level]
+            stride = strides[level, 0]
+            for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
+                v, _ = _place(x[i, 0], scale)
+                i0 = first + np.int64((v * stride) & mask)
+                i1 = first + np.int64((v * stride + stride) & mask)
+                slope = np.float32(0)
+                for f in range(width):
+                    slope += upstream[i, level * width + f] * scale * (table[i1, f] - table[i0, f])
+                gradient[i, 0] += _passes(x[i, 0], slope)
 
 
 @loop

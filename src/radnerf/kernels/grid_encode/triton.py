@@ -148,7 +148,9 @@ def _encode(
     total = tl.zeros((BLOCK, WIDTH), tl.float32)
     for corner in tl.static_range(2**DIM):
         row = _row(a, b, c, first, mask, s0, s1, s2, hashed, corner)
-        weight = _part(f0, corner & 1) * _part(f1, corner >> 1 & 1)
+        weight = _part(f0, corner & 1)
+        if DIM > 1:
+            weight *= _part(f1, corner >> 1 & 1)
         if DIM == 3:
             weight *= _part(f2, corner >> 2)
         # All features of a row in one access.
@@ -183,7 +185,9 @@ def _table_gradient(
     ).to(tl.float32)
     for corner in tl.static_range(2**DIM):
         row = _row(a, b, c, first, mask, s0, s1, s2, hashed, corner)
-        weight = _part(f0, corner & 1) * _part(f1, corner >> 1 & 1)
+        weight = _part(f0, corner & 1)
+        if DIM > 1:
+            weight *= _part(f1, corner >> 1 & 1)
         if DIM == 3:
             weight *= _part(f2, corner >> 2)
         tl.atomic_add(
@@ -234,10 +238,14 @@ def _x_gradient(
                 p2 = _part(f2, corner >> 2)
                 g2 += _signed(worth, corner >> 2) * p0 * p1
                 worth *= p2
-            g0 += _signed(worth, corner & 1) * p1
-            g1 += _signed(worth, corner >> 1 & 1) * p0
+            if DIM > 1:
+                g0 += _signed(worth, corner & 1) * p1
+                g1 += _signed(worth, corner >> 1 & 1) * p0
+            else:
+                g0 += _signed(worth, corner & 1)
     _store_slope(gradient_ptr + i * DIM, x0, g0, inside)
-    _store_slope(gradient_ptr + i * DIM + 1, x1, g1, inside)
+    if DIM > 1:
+        _store_slope(gradient_ptr + i * DIM + 1, x1, g1, inside)
     if DIM == 3:
         _store_slope(gradient_ptr + i * DIM + 2, x2, g2, inside)
 

@@ -1,0 +1,67 @@
+"""Whole runs with other parts than the default's, on a clip of flat shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from radnerf.data.clip import Clip
+from radnerf.experiment import run
+from radnerf.inference.bundle import PortraitBundle
+from radnerf.inference.driver import Driver
+
+CONF = Path(__file__).parents[2] / "conf"
+QUICK = (
+    "data=clip",
+    "minutes=null",
+    "steps=8",
+    "logger=none",
+    "previews=0",
+    "kernels=reference",
+    "stages=[preprocess,head,lips,torso,joint]",
+    "model.portrait.marching.max_samples=8",
+    "model.portrait.head_grid.shape=[12,12,12]",
+    *(f"model.stages.{name}.sampling.n_frames=2" for name in ("head", "lips", "torso", "joint")),
+    *(f"model.stages.{name}.sampling.n_rays=64" for name in ("head", "lips", "torso", "joint")),
+)
+
+
+def portrait_of(clip: Path, folder: Path, *choices: str) -> PortraitBundle:
+    """Train a little, and read the portrait's file."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config: Any = compose(
+            "train", [*choices, *QUICK, f"data.root={clip}", f"outputs={folder}/outputs"]
+        )
+    run(config)
+    return PortraitBundle.load(folder / "outputs" / "tiny" / "latest" / "portrait.safetensors")
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ["experiment=paper"],
+        ["model=radnerf_small", "encoder=triplane", "torso=anchors"],
+        ["model=radnerf_small", "encoder=frequency", "conditioning=concatenation"],
+    ],
+    ids=" ".join,
+)
+def test_a_run_ends_in_a_portrait_that_speaks(
+    choices: list[str], tiny_clip: Path, tmp_path: Path
+) -> None:
+    bundle = portrait_of(tiny_clip, tmp_path, *choices)
+    assert torch.equal(bundle.poses, torch.from_numpy(Clip.open(tiny_clip).poses))
+    driver = Driver(bundle, tiny_clip / "aud.wav", eyes="0.25")
+    assert next(iter(driver)).shape == (24, 32, 3)
+
+
+def test_refined_poses_are_in_the_portrait(tiny_clip: Path, tmp_path: Path) -> None:
+    choices = ["model.refine_cameras=true", "model.stages.head.rates.camera=1e-3"]
+    bundle = portrait_of(tiny_clip, tmp_path, "model=radnerf_small", *choices)
+    tracked = torch.from_numpy(Clip.open(tiny_clip).poses)
+    off = (bundle.poses - tracked).abs().amax((1, 2))
+    assert (off[: bundle.n_train] > 0).sum() >= 2 and off.max() < 0.05
+    assert not off[bundle.n_train :].any(), "held-out frames stay as they were tracked"
