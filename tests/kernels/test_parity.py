@@ -75,6 +75,7 @@ GRIDS = {
     "paper 3D": GridLevels(),
     "paper 2D": GridLevels(dim=2),
     "public fine levels": GridLevels(drop_folded_axes=True),
+    "last axis first": GridLevels(dim=2, last_axis_first=True),
     "hash 3D": GridLevels(n_levels=6, log2_table_size=12, kind="hash"),
     "hash 2D": GridLevels(n_levels=6, log2_table_size=10, kind="hash", dim=2),
     "4 features": GridLevels(n_levels=3, n_features=4, finest_resolution=50, log2_table_size=12),

@@ -42,6 +42,7 @@ class HeadField(nn.Module):
         ambient: grid over the audio coordinate; its dim is the coordinate's.
         box: (min, max) corners in world units.
         n_frames: number of training frames, each with an appearance code.
+        test_code: training frame whose code is used at test; None for the zero code.
     """
 
     box: Tensor
@@ -57,8 +58,10 @@ class HeadField(nn.Module):
         geometry_dim: int = 64,
         appearance_dim: int = 4,
         sh_degree: int = 4,
+        test_code: int | None = None,
     ) -> None:
         super().__init__()
+        self.test_code = test_code
         self.spatial = spatial
         self.ambient = ambient
         self.sh_degree = sh_degree
@@ -74,7 +77,9 @@ class HeadField(nn.Module):
     def state(
         self, code: Float[Tensor, "f c"], eye: Float[Tensor, " f"], index: Int[Tensor, " f"]
     ) -> HeadState:
-        """Encode what drives the head; index -1 takes the zero appearance code (as at test)."""
+        """Encode what drives the head; index -1 takes the appearance code of test."""
+        if self.test_code is not None:
+            index = torch.where(index < 0, self.test_code, index)
         appearance = self.appearance[index.clamp_min(0)] * (index >= 0)[:, None]
         return HeadState(code, eye[:, None] / OPEN_EYE, appearance)
 

@@ -32,6 +32,7 @@ class TorsoField(nn.Module):
         pose_octaves: of the head pose's frequency encoding.
         pose_mean, pose_scale: the pose vector is centred and scaled before it is encoded; the
             paper takes it raw (0 and 1).
+        test_code: training frame whose code is used at test; None for the zero code.
     """
 
     motion_map: Tensor
@@ -50,8 +51,10 @@ class TorsoField(nn.Module):
         hidden: int = 32,
         pose_mean: Sequence[float] = (0.0,) * 6,
         pose_scale: Sequence[float] = (1.0,) * 6,
+        test_code: int | None = None,
     ) -> None:
         super().__init__()
+        self.test_code = test_code
         self.grid = grid
         self.shrink = shrink
         self.point_octaves = point_octaves
@@ -85,7 +88,7 @@ class TorsoField(nn.Module):
         index: Int[Tensor, " f"],
         motion: Float[Tensor, "f 3"] | None = None,
     ) -> TorsoState:
-        """Encode head poses; index -1 takes the zero code (as at test).
+        """Encode head poses; index -1 takes the code of test.
 
         Args:
             motion: shift and turn of the torso (geometry/motion.py); predicted when not given.
@@ -93,6 +96,8 @@ class TorsoField(nn.Module):
         if motion is None:
             motion = self.predicted_motion(pose)
         pose = (pose - self.pose_mean) / self.pose_scale
+        if self.test_code is not None:
+            index = torch.where(index < 0, self.test_code, index)
         code = self.codes[index.clamp_min(0)] * (index >= 0)[:, None]
         features = torch.cat([frequency_encode(pose, self.pose_octaves), code], -1)
         return TorsoState(features, motion)
