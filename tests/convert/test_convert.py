@@ -1,6 +1,7 @@
 """From a file to a portrait file, and what is refused."""
 
 import json
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -41,6 +42,8 @@ def checkpoint(tmp_path_factory):
     bits[index] = 1
     state["density_bitfield"] = torch.from_numpy(np.packbits(bits, bitorder="little"))
     path = tmp_path_factory.mktemp("public") / "ngp_ep0028.pth"
+    model = OrderedDict(state)
+    model._metadata = OrderedDict({"": {"version": 1}})  # as Module.state_dict has it
     content = {
         "epoch": 28,
         "global_step": 200_000,
@@ -49,7 +52,7 @@ def checkpoint(tmp_path_factory):
         "mean_density": 3.0,
         "mean_density_torso": 0.005,
         "ema": {"decay": 0.95, "num_updates": 3, "shadow_params": [torch.zeros(2)]},
-        "model": state,
+        "model": model,
     }
     torch.save(content, path)
     return path
