@@ -77,6 +77,7 @@ GRIDS = {
     "public fine levels": GridLevels(drop_folded_axes=True),
     "1D": GridLevels(n_levels=6, log2_table_size=7, dim=1),
     "hash 1D": GridLevels(n_levels=6, log2_table_size=7, kind="hash", dim=1),
+    "last axis first": GridLevels(dim=2, last_axis_first=True),
     "hash 3D": GridLevels(n_levels=6, log2_table_size=12, kind="hash"),
     "hash 2D": GridLevels(n_levels=6, log2_table_size=10, kind="hash", dim=2),
     "4 features": GridLevels(n_levels=3, n_features=4, finest_resolution=50, log2_table_size=12),

@@ -41,6 +41,7 @@ class GridEncoding(Encoding):
         dim: 1, 2 or 3.
         kind: "tiled" or "hash", what happens to a level with more cells than table entries.
         finest_resolution: cells along an axis at the last level.
+        drop_folded_axes, last_axis_first: how others lay out their tables, see GridLevels.
     """
 
     def __init__(
@@ -52,6 +53,8 @@ class GridEncoding(Encoding):
         base_resolution: int = 16,
         finest_resolution: int = 2048,
         log2_table_size: int = 16,
+        drop_folded_axes: bool = False,
+        last_axis_first: bool = False,
     ) -> None:
         super().__init__()
         if dim not in (1, 2, 3):
@@ -64,6 +67,8 @@ class GridEncoding(Encoding):
             log2_table_size=log2_table_size,
             kind=kind,
             dim=dim,
+            drop_folded_axes=drop_folded_axes,
+            last_axis_first=last_axis_first,
         )
         self.dim = dim
         self.width = n_levels * n_features

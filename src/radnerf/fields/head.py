@@ -40,6 +40,7 @@ class HeadField(nn.Module):
         box: (min, max) corners in world units.
         n_frames: number of training frames, each with an appearance code.
         appearance_dim: width of the appearance codes; 0 for none.
+        test_code: training frame whose code is used at test; None for the zero code.
     """
 
     box: Tensor
@@ -55,8 +56,10 @@ class HeadField(nn.Module):
         geometry_dim: int = 64,
         appearance_dim: int = 4,
         sh_degree: int = 4,
+        test_code: int | None = None,
     ) -> None:
         super().__init__()
+        self.test_code = test_code
         self.spatial = spatial
         self.conditioning = conditioning
         self.sh_degree = sh_degree
@@ -71,7 +74,9 @@ class HeadField(nn.Module):
     def state(
         self, code: Float[Tensor, "f c"], eye: Float[Tensor, " f"], index: Int[Tensor, " f"]
     ) -> HeadState:
-        """Encode what drives the head; index -1 takes the zero appearance code (as at test)."""
+        """Encode what drives the head; index -1 takes the appearance code of test."""
+        if self.test_code is not None:
+            index = torch.where(index < 0, self.test_code, index)
         appearance = self.appearance[index.clamp_min(0)] * (index >= 0)[:, None]
         return HeadState(code, eye[:, None] / OPEN_EYE, appearance)
 

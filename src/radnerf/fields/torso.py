@@ -74,6 +74,7 @@ class TorsoField(nn.Module):
             paper takes it raw (0 and 1).
         anchors: drive the deformation in place of the pose vector.
         tracked: the torso is moved as one piece before it is deformed; the paper does not.
+        test_code: training frame whose code is used at test; None for the zero code.
     """
 
     motion_map: Tensor
@@ -94,8 +95,10 @@ class TorsoField(nn.Module):
         pose_scale: Sequence[float] = (1.0,) * 6,
         anchors: HeadAnchors | None = None,
         tracked: bool = True,
+        test_code: int | None = None,
     ) -> None:
         super().__init__()
+        self.test_code = test_code
         self.grid = grid
         self.shrink = shrink
         self.point_octaves = point_octaves
@@ -134,7 +137,7 @@ class TorsoField(nn.Module):
         index: Int[Tensor, " f"],
         motion: Float[Tensor, "f 3"] | None = None,
     ) -> TorsoState:
-        """Encode head poses; index -1 takes the zero code (as at test).
+        """Encode head poses; index -1 takes the code of test.
 
         Args:
             motion: shift and turn of the torso (geometry/motion.py); predicted when not given.
@@ -145,6 +148,8 @@ class TorsoField(nn.Module):
             pose = (pose - self.pose_mean) / self.pose_scale
         else:
             pose = self.anchors(pose)
+        if self.test_code is not None:
+            index = torch.where(index < 0, self.test_code, index)
         code = self.codes[index.clamp_min(0)] * (index >= 0)[:, None]
         features = torch.cat([frequency_encode(pose, self.pose_octaves), code], -1)
         return TorsoState(features, motion)

@@ -31,6 +31,8 @@ class GridLevels:
     # Public CUDA code leaves out the axes of a tiled level that follow the one whose stride
     # exceeds its entries (so fine levels ignore the third axis); its checkpoints need that.
     drop_folded_axes: bool = False
+    # In a dense index the last axis runs fastest, not the first.
+    last_axis_first: bool = False
 
     @cached_property
     def scales(self) -> tuple[float, ...]:
@@ -91,5 +93,6 @@ class GridLevels:
                 continue
             dense = [(res + 1) ** axis for axis in range(self.dim)]
             drop = self.drop_folded_axes
-            strides.append(tuple(0 if drop and stride > rows else stride for stride in dense))
+            kept = [0 if drop and stride > rows else stride for stride in dense]
+            strides.append(tuple(reversed(kept) if self.last_axis_first else kept))
         return tuple(strides)

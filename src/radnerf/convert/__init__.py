@@ -1,0 +1,1 @@
+"""Checkpoints of other programs to portrait files: python -m radnerf.convert."""
