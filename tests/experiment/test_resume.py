@@ -1,0 +1,89 @@
+"""A run that was stopped ends as if it had not been: the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from experiment.tiny import config
+from safetensors.torch import load_file
+
+from radnerf.experiment import run
+from radnerf.modules.stage import StageModule
+from radnerf.types import Batch
+
+STAGES = ["head", "lips", "torso", "joint"]
+
+
+@pytest.fixture(scope="module")
+def whole(lasting_tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Weights of a run that nothing disturbed."""
+    return trained(lasting_tiny_clip, tmp_path_factory.mktemp("whole"))
+
+
+def trained(clip: Path, folder: Path, *more: str) -> dict[str, torch.Tensor]:
+    run(settings(clip, folder, *more))
+    return load_file(folder / "tiny" / "latest" / "portrait.safetensors")
+
+
+def settings(clip: Path, folder: Path, *more: str) -> Any:
+    return config(clip, folder, "steps=80", f"stages=[{','.join(STAGES)}]", *more)
+
+
+def disturb(monkeypatch: pytest.MonkeyPatch, at: set[tuple[str, int]], deed: Any) -> None:
+    """Do something in the middle of steps of stages, once each."""
+    step = StageModule.training_step
+
+    def disturbed(self: StageModule, batch: Batch, batch_index: int) -> Any:
+        here = (self.name, self.global_step)
+        loss = step(self, batch, batch_index)
+        if here in at:
+            at.remove(here)
+            deed()
+        return loss
+
+    monkeypatch.setattr(StageModule, "training_step", disturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signals_save_first(
+    lasting_tiny_clip: Path,
+    whole: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+) -> None:
+    places = {("head", 13), ("lips", 2), ("torso", 6), ("joint", 0), ("joint", 19)}
+    disturb(monkeypatch, places, lambda: os.kill(os.getpid(), number))
+    while places:
+        left = len(places)
+        with pytest.raises(SystemExit) as ended:
+            run(settings(lasting_tiny_clip, tmp_path))
+        assert ended.value.code == 128 + number and len(places) == left - 1
+        assert "the same command goes on from here" in capsys.readouterr().out
+    assert_same(trained(lasting_tiny_clip, tmp_path), whole)
+
+
+def test_a_crash_loses_nothing_before_the_checkpoint(
+    lasting_tiny_clip: Path, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash() -> None:
+        raise RuntimeError("power cut")
+
+    places = {("head", 21), ("torso", 1)}
+    disturb(monkeypatch, places, crash)
+    while places:
+        with pytest.raises(RuntimeError, match="power cut"):
+            run(settings(lasting_tiny_clip, tmp_path, "checkpoint_every_s=0.05"))
+    assert_same(trained(lasting_tiny_clip, tmp_path, "checkpoint_every_s=0.05"), whole)
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    different = [name for name in found if not torch.equal(found[name], expected[name])]
+    assert not different
