@@ -27,11 +27,12 @@ def whole(lasting_tiny_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def trained(clip: Path, folder: Path, *more: str) -> dict[str, torch.Tensor]:
     run(settings(clip, folder, *more))
-    return load_file(folder / "tiny" / "latest" / "portrait.safetensors")
+    (path,) = (path for path in (folder / "tiny").iterdir() if not path.is_symlink())
+    return load_file(path / "portrait.safetensors")
 
 
 def settings(clip: Path, folder: Path, *more: str) -> Any:
-    return config(clip, folder, "steps=80", f"stages=[{','.join(STAGES)}]", *more)
+    return config(clip, folder, "steps=48", f"stages=[{','.join(STAGES)}]", *more)
 
 
 def disturb(monkeypatch: pytest.MonkeyPatch, at: set[tuple[str, int]], deed: Any) -> None:
@@ -49,22 +50,21 @@ def disturb(monkeypatch: pytest.MonkeyPatch, at: set[tuple[str, int]], deed: Any
     monkeypatch.setattr(StageModule, "training_step", disturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_signals_save_first(
     lasting_tiny_clip: Path,
     whole: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    number: int,
 ) -> None:
-    places = {("head", 13), ("lips", 2), ("torso", 6), ("joint", 0), ("joint", 19)}
-    disturb(monkeypatch, places, lambda: os.kill(os.getpid(), number))
+    places = {("head", 9), ("lips", 2), ("torso", 3), ("joint", 0), ("joint", 11)}
+    numbers = [signal.SIGTERM, signal.SIGUSR1] * 2 + [signal.SIGTERM]
+    disturb(monkeypatch, places, lambda: os.kill(os.getpid(), numbers[-1]))
     while places:
         left = len(places)
         with pytest.raises(SystemExit) as ended:
             run(settings(lasting_tiny_clip, tmp_path))
-        assert ended.value.code == 128 + number and len(places) == left - 1
+        assert ended.value.code == 128 + numbers.pop() and len(places) == left - 1
         assert "the same command goes on from here" in capsys.readouterr().out
     assert_same(trained(lasting_tiny_clip, tmp_path), whole)
 
@@ -75,7 +75,7 @@ def test_a_crash_loses_nothing_before_the_checkpoint(
     def crash() -> None:
         raise RuntimeError("power cut")
 
-    places = {("head", 21), ("torso", 1)}
+    places = {("head", 17), ("torso", 1)}
     disturb(monkeypatch, places, crash)
     while places:
         with pytest.raises(RuntimeError, match="power cut"):

@@ -25,9 +25,11 @@ OVERRIDES = [
     *(f"encoder.{grid}.log2_table_size=10" for grid in ("spatial", "ambient", "torso")),
     "model.portrait.head_grid.shape=[32,32,32]",
     "model.stages.head.warm_start_steps=10",
+    "model.portrait.marching.max_samples=16",
+    *(f"model.stages.{stage}.sampling.n_rays=512" for stage in ("lips", "torso", "joint")),
     # So that the number of rays goes up and down.
-    "model.stages.head.samples_per_step=4000",
-    "model.stages.head.sampling.n_first_rays=256",
+    "model.stages.head.samples_per_step=3000",
+    "model.stages.head.sampling.n_first_rays=128",
 ]
 
 

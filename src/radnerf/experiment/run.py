@@ -91,26 +91,33 @@ def _run(config: DictConfig) -> dict[str, Any]:
 def _experiment(
     config: DictConfig, clip_id: str, root: Path, preprocess_s: float
 ) -> dict[str, Any]:
-    """Train and test on a clip folder; the metrics are the first process's."""
+    """Train and test on a clip folder; only the first process has metrics, and the run's folder."""
+    if ranks.rank() > 0:
+        return _train_and_test(config, clip_id, root, None)
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    folder = RunFolder(Path(config.outputs) / clip_id, settings)
+    try:
+        console.print(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
+        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        folder.state["seconds"].setdefault("preprocess", preprocess_s)
+        return _train_and_test(config, clip_id, root, folder)
+    finally:
+        folder.release()
+
+
+def _train_and_test(
+    config: DictConfig, clip_id: str, root: Path, folder: RunFolder | None
+) -> dict[str, Any]:
     _quiet()
     kernels.set_backend(config.kernels.backend)
     pl.seed_everything(config.seed, verbose=False)
-    stages, first = list(config.stages), ranks.rank() == 0
-
-    settings: Any = OmegaConf.to_container(config, resolve=True)
-    folder: RunFolder | None = None
-    if first:
-        folder = RunFolder(Path(config.outputs) / clip_id, settings)
-        _say(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
-        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-        folder.state["seconds"].setdefault("preprocess", preprocess_s)
-    path = ranks.of_first(folder.path if folder else Path())
+    stages, path = list(config.stages), ranks.of_first(folder.path if folder else Path())
 
     data = ClipDataModule(root, instantiate(config.audio.extractor), seed=config.seed)
     with ranks.first_goes_first():
         data.setup()
     portrait = _portrait(config, data)
-    logger = instantiate(config.logger, save_dir=str(path)) if config.logger and first else False
+    logger = instantiate(config.logger, save_dir=str(path)) if config.logger and folder else False
     budgets = _budgets(config, [name for name in TRAINING if name in stages])
     for name, budget in budgets.items():
         final = path / "checkpoints" / f"{name}.safetensors"
