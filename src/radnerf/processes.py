@@ -102,7 +102,7 @@ class Workers:
         return said
 
     def result(self) -> Any:
-        """What the first worker returned, once all have ended.
+        """What the first worker returned, once all have ended; a torch tensor would not arrive.
 
         Raises:
             UserError: a worker died or failed.
@@ -114,7 +114,10 @@ class Workers:
                 running.pop(sentinel).join()  # type: ignore[arg-type]
             if any(process.exitcode for process in self.processes):
                 raise self.failure()
-        return self._last_word(0).said
+        said = self._last_word(0).said
+        if said is _SPEECHLESS:
+            raise said
+        return said
 
     def failure(self) -> BaseException:
         """Why the first of the workers that failed did."""

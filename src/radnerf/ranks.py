@@ -1,6 +1,6 @@
 """What the processes of one training tell each other; a single process is alone and never waits.
 
-Every function but rank() and count() must be called by all of the processes, in the same order.
+All processes must call every function but rank(), count() and part(), in the same order.
 """
 
 from __future__ import annotations
@@ -45,7 +45,13 @@ def joined() -> Iterator[None]:
                 "the same command goes on from the last checkpoint."
             ) from error
         raise
-    dist.destroy_process_group()
+    part_ways()
+
+
+def part_ways() -> None:
+    """From here on every process is alone: the first may take its time."""
+    if count() > 1:
+        dist.destroy_process_group()
 
 
 def count() -> int:

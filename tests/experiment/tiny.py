@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from radnerf import ranks
 from radnerf.experiment import run
+from radnerf.rendering.occupancy import OccupancyGrid, VisibleGrid
 
 REPOSITORY = Path(__file__).parents[2]
 OVERRIDES = [
@@ -50,6 +52,31 @@ def digest(module: torch.nn.Module) -> str:
     for name, value in sorted(module.state_dict().items()):
         found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
+
+
+def grids(part: slice) -> dict[str, np.ndarray]:
+    """Two kinds of grids after they saw a part of some samples."""
+    generator = torch.Generator().manual_seed(0)
+    points, weights, settled = (torch.rand(600, k, generator=generator) for k in (3, 1, 1))
+    box = [[0, 0, 0], [1, 1, 1]]
+    visible = VisibleGrid(box, [4, 5, 6], threshold=0.7, decay=0.6)
+    for first in (0, 300):
+        seen = slice(first + part.start, first + part.stop)
+        visible.observe(points[seen], weights[seen, 0], settled[seen, 0] < 0.8)
+    dense = OccupancyGrid(box, [8, 8, 8], threshold=0.8)
+    for grid in (visible, dense):
+        grid.update(lambda x: x.prod(-1) + 0.1, generator)
+    return {
+        f"{kind}.{name}": value.numpy()
+        for kind, grid in (("visible", visible), ("dense", dense))
+        for name, value in grid.state_dict().items()
+    }
+
+
+def grids_and_training(
+    settings: DictConfig, notes: Path, *arguments: Any
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    return grids(ranks.part(300)), train_and_tell(settings, notes, *arguments)
 
 
 def train_and_tell(settings: DictConfig, notes: Path, *arguments: Any) -> dict[str, Any]:

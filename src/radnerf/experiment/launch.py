@@ -25,8 +25,9 @@ def adopt_slurm() -> None:
     tasks = int(os.environ.get("SLURM_NTASKS", "1"))
     if "RANK" in os.environ or "SLURM_STEP_ID" not in os.environ or tasks == 1:
         return
-    slurm = SLURMEnvironment(auto_requeue=False)
     per_node = tasks // int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))
+    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(per_node))  # which Lightning insists on
+    slurm = SLURMEnvironment(auto_requeue=False)
     _set_ranks(slurm.global_rank(), tasks, slurm.local_rank(), per_node, slurm.node_rank())
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)
 

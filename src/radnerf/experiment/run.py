@@ -83,6 +83,7 @@ def _run(config: DictConfig) -> dict[str, Any]:
     if launch.together(config.trainer) and ranks.count() == 1:
         count = launch.n_devices(config.trainer)
         if count > 1:
+            _budgets(config, [name for name in TRAINING if name in stages])  # to refuse it once
             resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
             return launch.launch(count, _experiment, resolved, str(source.id), root, preprocess_s)
     return _experiment(config, str(source.id), root, preprocess_s)
@@ -141,6 +142,7 @@ def _train_and_test(
         if stopped:
             _say(f"{name}: stopped at {module.progress:.0%}; the same command goes on from here")
             leave(stopped)
+    ranks.part_ways()
     if folder is None:
         return {}
 
