@@ -321,3 +321,5 @@ def _quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning_fabric")
+    if ranks.rank() > 0:
+        logging.getLogger("radnerf").setLevel(logging.WARNING)
