@@ -172,6 +172,7 @@ def _work(
     # The terminal interrupts all processes; the parent passes it on as SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGUSR1, _leave)
     if number == 0:  # which speaks for all
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     threading.Thread(target=_end_with_parent, daemon=True).start()
