@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -68,6 +69,8 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is None:  # they have done their work
+            wait_for(self.processes, STOP_S)
         asked = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
         self.stop(STOP_S if asked else MOURN_S)
 
@@ -77,9 +80,7 @@ class Workers:
             for process in self.processes:
                 if process.is_alive():
                     process.terminate()
-            deadline = time.monotonic() + patience_s
-            for process in self.processes:
-                process.join(max(0.0, deadline - time.monotonic()))
+            wait_for(self.processes, patience_s)
         finally:
             for process in self.processes:
                 if process.is_alive():
@@ -151,6 +152,13 @@ class Workers:
         return self._last_words[number]
 
 
+def wait_for(processes: Sequence[BaseProcess], patience_s: float) -> None:
+    """Return when all have ended, or so many seconds have passed."""
+    deadline = time.monotonic() + patience_s
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+
+
 @dataclass
 class _LastWord:
     """What a worker sends when it ends: its result, an exception, or the traceback of a bug."""
@@ -188,6 +196,9 @@ def _work(
         said, code = SystemExit(error.code), int(error.code or 0)
     except BaseException:
         said = traceback.format_exc()
+    # It leaves, whoever asks.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # a parent that is gone
         channel.send(_LastWord(time.time(), said))
     if code == 1:
