@@ -17,19 +17,24 @@ def main(config: DictConfig) -> None:
 
     from radnerf.errors import UserError
     from radnerf.inference.bundle import PortraitBundle
+    from radnerf.inference.shared import shared_frames
     from radnerf.inference.video import Sound, VideoWriter
     from radnerf.kernels import set_backend
 
     out, audio = Path(config.out), Path(config.audio)
     if any(out.resolve() == Path(source).resolve() for source in (audio, config.portrait)):
         raise UserError(f"out={out} would replace a file that is being read: choose another name.")
+    if not isinstance(config.devices, int) or config.devices < 1:
+        raise UserError(f"devices={config.devices} must be a whole number from 1.")
     set_backend(config.kernels)
     bundle = PortraitBundle.load(config.portrait)
     video = VideoWriter(out, bundle.fps, Sound.of_file(audio))
     driver = instantiate(config.driver)(bundle=bundle)
     console = Console(stderr=True)
+    quiet = not console.is_terminal
     with video:
-        for frame in track(driver, "rendering", console=console, disable=not console.is_terminal):
+        frames = driver if config.devices == 1 else shared_frames(driver, config.devices)
+        for frame in track(frames, "rendering", len(driver), console=console, disable=quiet):
             video.write(frame)
     seconds = len(driver) / driver.fps
     print(f"{out}: {len(driver)} frames, {seconds:.1f} s")

@@ -42,7 +42,16 @@ def shared_videos() -> Path:
 @pytest.fixture
 def tiny_clip(tmp_path: Path) -> Path:
     """A clip folder of flat shapes: 22 frames of 32 x 24 with a head, neck and torso."""
-    root = tmp_path / "tiny"
+    return _make_tiny_clip(tmp_path / "tiny")
+
+
+@pytest.fixture(scope="session")
+def lasting_tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny clip, one for all tests."""
+    return _make_tiny_clip(tmp_path_factory.mktemp("clip") / "tiny")
+
+
+def _make_tiny_clip(root: Path) -> Path:
     height, width, count = 24, 32, 22
     rows, columns = np.mgrid[:height, :width]
     labels = np.full((height, width), BACKGROUND, np.uint8)

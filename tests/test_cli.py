@@ -141,7 +141,9 @@ def test_sweeps_help_and_other_folders(script, tmp_path):
     assert not list((tmp_path / "clean").iterdir())
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
+)
 def test_signals_clean_up(script, tmp_path, number, code):
     command = [sys.executable, str(script), "file=a", "then=wait"]
     with subprocess.Popen(

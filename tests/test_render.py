@@ -86,6 +86,7 @@ def test_video_of_a_real_portrait(files):
         ({"kernels": "magic"}, "magic"),
         ({"out": "p.safetensors"}, "would replace a file"),
         ({"out": "v.avi"}, "ends in .mp4"),
+        ({"devices": 0}, "devices=0"),
     ],
 )
 def test_bad_input_is_one_sentence(files, monkeypatch, options, words):

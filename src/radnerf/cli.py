@@ -42,6 +42,7 @@ def run(
     # about 20 microseconds are enough on a quiet one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    signal.signal(signal.SIGUSR1, _exit_on_signal)  # Slurm's warning, see docs/devices.md
     # A script started in the background by a shell would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     script = Path(task.__code__.co_filename).resolve()

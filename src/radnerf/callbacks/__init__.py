@@ -4,5 +4,6 @@ from radnerf.callbacks.checkpoint import StageCheckpoint
 from radnerf.callbacks.ema import ExponentialMovingAverage
 from radnerf.callbacks.preview import Preview
 from radnerf.callbacks.progress import StageProgress
+from radnerf.callbacks.step import StepControl
 
-__all__ = ["ExponentialMovingAverage", "Preview", "StageCheckpoint", "StageProgress"]
+__all__ = ["ExponentialMovingAverage", "Preview", "StageCheckpoint", "StageProgress", "StepControl"]

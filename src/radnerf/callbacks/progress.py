@@ -21,6 +21,8 @@ class StageProgress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, StageModule)
+        if not trainer.is_global_zero:
+            return
         self._bar = Progress(
             TextColumn("[bold]{task.description:6}"),
             BarColumn(),
@@ -41,8 +43,8 @@ class StageProgress(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        assert isinstance(module, StageModule) and self._bar is not None and self._task is not None
-        if trainer.global_step % 10:
+        assert isinstance(module, StageModule)
+        if self._bar is None or self._task is None or trainer.global_step % 10:
             return
         done = module.progress
         psnr = trainer.callback_metrics.get(f"{module.name}/psnr")

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from radnerf import ranks
 from radnerf.audio import (
     Extractor,
     MouthBasis,
@@ -108,6 +109,8 @@ class FrameStream(IterableDataset):
 class ClipDataModule(pl.LightningDataModule):
     """Batches of rays from a clip folder.
 
+    Processes that train together draw the same pixels of a step and keep an equal share each.
+
     After setup, `lead` is how many seconds the clip's mouth moves ahead of its sound: the audio
     windows are centred by it, and `mouth` holds the mouth shape of every frame as coefficients.
 
@@ -166,6 +169,12 @@ class ClipDataModule(pl.LightningDataModule):
         self.n_rays = sampling.n_first_rays or sampling.n_rays
         self.first_step = first_step
 
+    def state_dict(self) -> dict[str, int]:
+        return {"n_rays": self.n_rays}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.n_rays = state_dict["n_rays"]
+
     def train_dataloader(self) -> DataLoader:
         blinking = self.eye[: self.clip.n_train] < 0.6 * self.eye.median()
         odds = 1.0 + BLINK_BONUS * blinking
@@ -185,9 +194,14 @@ class ClipDataModule(pl.LightningDataModule):
         if every and step % every == every - 1:
             side = self.patch_side
             frame = frame[: max(1, self.sampling.max_patch_rays // side**2)]
+            frame = frame[ranks.part(len(frame))]
             pixels = self.sampler.patch(frame, self.frames.lips, side)
             return to_device(self.gather(frame, *pixels, patch=(side, side)), device)
         pixels = self.sampler.draw(frame, self.n_rays, self.sampling.shares, generator)
+        if ranks.count() > 1:
+            slot, row, column = (values[ranks.part(len(values))] for values in pixels)
+            used, slot = slot.unique(return_inverse=True)
+            frame, pixels = frame[used.cpu()], (slot, row, column)
         return to_device(self.gather(frame, *pixels), device)
 
     @property

@@ -6,6 +6,7 @@ import logging
 import resource
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,18 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from radnerf import kernels
-from radnerf.callbacks import ExponentialMovingAverage, Preview, StageCheckpoint, StageProgress
+from radnerf import kernels, ranks
+from radnerf.callbacks import (
+    ExponentialMovingAverage,
+    Preview,
+    StageCheckpoint,
+    StageProgress,
+    StepControl,
+)
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.devices import choose_device
 from radnerf.errors import UserError
+from radnerf.experiment import launch
 from radnerf.experiment.compile import compile_ahead
 from radnerf.experiment.evaluate import encode, evaluate
 from radnerf.experiment.folder import RunFolder, write_text
@@ -33,6 +41,7 @@ from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
 from radnerf.preprocess.source import ClipSource
 from radnerf.rendering.portrait import Portrait
+from radnerf.signals import leave
 
 STAGES = ("preprocess", "head", "lips", "torso", "joint", "test")
 TRAINING = STAGES[1:-1]
@@ -44,46 +53,84 @@ console = Console(highlight=False)
 def run(config: DictConfig) -> dict[str, Any]:
     """Run an experiment and return its metrics (empty without the test stage).
 
+    With several devices, a process is started for each, unless this one is among several already.
+
     Raises:
         UserError: a setting or an input that cannot be used.
     """
+    if not launch.together(config.trainer):
+        return _run(config)
+    launch.adopt_slurm()
+    with ranks.joined() if launch.started() else nullcontext():
+        return _run(config)
+
+
+def _run(config: DictConfig) -> dict[str, Any]:
     _quiet()
     stages = list(config.stages)
     unknown = [name for name in stages if name not in STAGES]
     if unknown or not stages:
         raise UserError(f"stages={stages} is not a choice of {', '.join(STAGES)}.")
     kernels.set_backend(config.kernels.backend)
-    pl.seed_everything(config.seed, verbose=False)
 
     extractor = instantiate(config.audio.extractor)
     if stages != ["preprocess"]:
         # First of all: weights that are not there are found before the work.
-        console.print(f"audio: {extractor.summary}", soft_wrap=True)
+        _say(f"audio: {extractor.summary}")
     source = ClipSource(**OmegaConf.to_container(config.data, resolve=True))  # type: ignore[arg-type]
     began = time.monotonic()
-    root = source.prepare() if "preprocess" in stages else source.prepared()
+    with ranks.first_goes_first():
+        prepare = "preprocess" in stages and ranks.rank() == 0
+        root = source.prepare() if prepare else source.prepared()
     preprocess_s = time.monotonic() - began
     if stages == ["preprocess"]:
-        console.print(f"clip: {root}")
+        _say(f"clip: {root}")
         return {}
+    if launch.together(config.trainer) and ranks.count() == 1:
+        count = launch.n_devices(config.trainer)
+        if count > 1:
+            _budgets(config, [name for name in TRAINING if name in stages])  # to refuse it once
+            resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+            return launch.launch(count, _experiment, resolved, str(source.id), root, preprocess_s)
+    return _experiment(config, str(source.id), root, preprocess_s)
 
+
+def _experiment(
+    config: DictConfig, clip_id: str, root: Path, preprocess_s: float
+) -> dict[str, Any]:
+    """Train and test on a clip folder; only the first process has metrics, and the run's folder."""
+    if ranks.rank() > 0:
+        return _train_and_test(config, clip_id, root, None)
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    folder = RunFolder(Path(config.outputs) / str(source.id), settings)
-    console.print(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
-    write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-    seconds: dict[str, float] = folder.state["seconds"]
-    seconds.setdefault("preprocess", preprocess_s)
+    folder = RunFolder(Path(config.outputs) / clip_id, settings)
+    try:
+        console.print(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
+        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        folder.state["seconds"].setdefault("preprocess", preprocess_s)
+        return _train_and_test(config, clip_id, root, folder)
+    finally:
+        folder.release()
 
-    data = ClipDataModule(root, extractor, seed=config.seed)
-    data.setup()
+
+def _train_and_test(
+    config: DictConfig, clip_id: str, root: Path, folder: RunFolder | None
+) -> dict[str, Any]:
+    _quiet()
+    kernels.set_backend(config.kernels.backend)
+    pl.seed_everything(config.seed, verbose=False)
+    stages, path = list(config.stages), ranks.of_first(folder.path if folder else Path())
+
+    data = ClipDataModule(root, instantiate(config.audio.extractor), seed=config.seed)
+    with ranks.first_goes_first():
+        data.setup()
     portrait = _portrait(config, data)
-    logger = instantiate(config.logger, save_dir=str(folder.path)) if config.logger else False
+    logger = instantiate(config.logger, save_dir=str(path)) if config.logger and folder else False
     budgets = _budgets(config, [name for name in TRAINING if name in stages])
     if budgets:
         _compile(config, portrait, data)
     for name, budget in budgets.items():
-        final = folder.checkpoints / f"{name}.safetensors"
-        if final.is_file():
+        final = path / "checkpoints" / f"{name}.safetensors"
+        if ranks.of_first(final.is_file()):
             portrait.load_state_dict(load_file(final))
             continue
         module = instantiate(
@@ -93,19 +140,27 @@ def run(config: DictConfig) -> dict[str, Any]:
             seed=config.seed,
             _convert_="object",
         )
-        _train(config, module, data, folder, logger)
-        # The module's own: instantiate hands it a copy.
-        seconds[name] = module.budget.elapsed_s
-        _save_weights(portrait, final)
-        (folder.checkpoints / f"{name}.ckpt").unlink(missing_ok=True)
-        folder.save()
+        stopped = _train(config, module, data, path, logger)
+        if folder and module.progress >= 1:
+            # The module's own: instantiate hands it a copy.
+            folder.state["seconds"][name] = module.budget.elapsed_s
+            _save_weights(portrait, final)
+            final.with_suffix(".ckpt").unlink(missing_ok=True)
+            folder.save()
+        if stopped:
+            _say(f"{name}: stopped at {module.progress:.0%}; the same command goes on from here")
+            leave(stopped)
+    ranks.part_ways()
+    if folder is None:
+        return {}
 
     taught = bool(config.model.stages.head.warm_start_steps)
     remember_rest(portrait, data, taught)
     refine_grid(portrait, data)
-    bundle = _bundle(str(source.id), data, portrait)
+    bundle = _bundle(clip_id, data, portrait)
     bundle.save(folder.path / "portrait.safetensors")
-    console.print(f"portrait: {folder.path / 'portrait.safetensors'}")
+    _say(f"portrait: {folder.path / 'portrait.safetensors'}")
+    seconds: dict[str, float] = folder.state["seconds"]
     metrics: dict[str, Any] = {}
     if "test" in stages:
         metrics = evaluate(portrait, data, folder.path / "test.mp4", seed=config.seed)
@@ -117,7 +172,7 @@ def run(config: DictConfig) -> dict[str, Any]:
         }
         write_metrics(folder.path / "metrics.json", metrics)
         _log_metrics(logger, metrics)
-        console.print(f"metrics: {folder.path / 'metrics.json'}")
+        _say(f"metrics: {folder.path / 'metrics.json'}")
     folder.finish()
     return metrics
 
@@ -126,10 +181,11 @@ def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> No
     """Compile the kernels, and say so when it took long."""
     began = time.monotonic()
     device = "cpu" if config.trainer.accelerator == "cpu" else choose_device("auto")
-    with console.status("compiling the kernels for this machine (kept for later runs)"):
+    status = console.status("compiling the kernels for this machine (kept for later runs)")
+    with ranks.first_goes_first(), status:
         compile_ahead(portrait, data, device)
     if (took := time.monotonic() - began) > 5:
-        console.print(f"kernels compiled in {took:.0f} s, kept for later runs")
+        _say(f"kernels compiled in {took:.0f} s, kept for later runs")
 
 
 def _portrait(config: DictConfig, data: ClipDataModule) -> Portrait:
@@ -176,34 +232,38 @@ def _budgets(config: DictConfig, stages: list[str]) -> dict[str, Budget]:
 
 
 def _train(
-    config: DictConfig, module: StageModule, data: ClipDataModule, folder: RunFolder, logger: Any
-) -> None:
-    """Train one stage, from its last checkpoint when there is one."""
-    checkpoint = folder.checkpoints / f"{module.name}.ckpt"
-    resume = checkpoint.is_file()
+    config: DictConfig, module: StageModule, data: ClipDataModule, path: Path, logger: Any
+) -> int:
+    """Train one stage, from its last checkpoint when there is one.
+
+    Returns:
+        Number of the signal that ended it, or 0.
+    """
+    checkpoint = path / "checkpoints" / f"{module.name}.ckpt"
+    resume = ranks.of_first(checkpoint.is_file())
     first_step = 0
     if resume:
         first_step = int(torch.load(checkpoint, weights_only=True)["global_step"])
-        console.print(f"{module.name}: from step {first_step}")
+        _say(f"{module.name}: from step {first_step}")
     data.use(module.sampling, first_step)
-    ema = ExponentialMovingAverage(**config.model.ema)
-    trainer = instantiate(
+    control, ema = StepControl(), ExponentialMovingAverage(**config.model.ema)
+    trainer = launch.make_trainer(
         config.trainer,
         max_steps=-1,
         max_epochs=1,
         logger=logger,
         callbacks=[
+            control,
             ema,
-            StageCheckpoint(checkpoint, config.checkpoint_every_s),
+            StageCheckpoint(checkpoint, control, config.checkpoint_every_s),
             StageProgress(),
-            Preview(folder.path / "previews", ema, n_pictures=config.previews),
+            Preview(path / "previews", ema, n_pictures=config.previews),
         ],
     )
     trainer.fit(
         module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True
     )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    return control.stop
 
 
 @torch.no_grad()
@@ -275,9 +335,16 @@ def _log_metrics(logger: Any, metrics: dict[str, Any]) -> None:
         logger.log_metrics({f"test/{key}": value for key, value in numbers.items()})
 
 
+def _say(line: str) -> None:
+    if ranks.rank() == 0:
+        console.print(line)
+
+
 def _quiet() -> None:
     """Lightning's advice is for its own users, not for ours."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning_fabric")
+    if ranks.rank() > 0:
+        logging.getLogger("radnerf").setLevel(logging.WARNING)

@@ -98,10 +98,21 @@ class Driver:
     def __len__(self) -> int:
         return self.n_frames
 
-    @torch.inference_mode()
     def __iter__(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        return self.frames()
+
+    def to(self, device: torch.device | str) -> None:
+        """Draw on another device from now on."""
+        self.device = torch.device(device)
+        self.portrait.to(self.device)
+
+    @torch.inference_mode()
+    def frames(self, first: int = 0, step: int = 1) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Every step-th frame from the first on."""
         draw = frame_renderer(self.portrait, self.focal, self.centre, self.size, self.background)
         for i, code in enumerate(self.codes()):
+            if i % step != first:
+                continue
             motion = None if self.torso_motion is None else self.torso_motion[i]
             yield draw(self.poses[i], code, float(self.eyes[i]), motion)
 

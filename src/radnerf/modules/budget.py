@@ -13,11 +13,13 @@ class Budget:
     Attributes:
         minutes, steps: the limits; at least one is given.
         used_s: seconds of earlier runs of the same stage, restored from its checkpoint.
+        agreed_s: what elapsed_s is while several processes follow one clock.
     """
 
     minutes: float | None = None
     steps: int | None = None
     used_s: float = 0.0
+    agreed_s: float | None = None
     _started: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -31,6 +33,11 @@ class Budget:
     @property
     def elapsed_s(self) -> float:
         """Seconds used, earlier runs included."""
+        return self.measured_s if self.agreed_s is None else self.agreed_s
+
+    @property
+    def measured_s(self) -> float:
+        """Seconds used by this process's clock."""
         running = 0.0 if self._started is None else time.monotonic() - self._started
         return self.used_s + running
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from radnerf import ranks
 from radnerf.fields.audio_net import mouth_codes, pretrain_audio_net
 from radnerf.fields.head import HeadState
 from radnerf.geometry.hull import cell_centres, visual_hull
@@ -79,14 +81,18 @@ class HeadModule(StageModule):
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        if self.global_step == 0 and self.grid_every and self.hull:
-            self.carve()
-        if self.global_step == 0 and self.warm_start_steps:
-            self.warm_start()
+        if self.global_step == 0 and ranks.rank() == 0:
+            if self.grid_every and self.hull:
+                self.carve()
+            if self.warm_start_steps:
+                self.warm_start()
+        ranks.share(self.portrait)
 
     def warm_start(self) -> None:
         """Teach the audio net mouth shapes before anything is rendered."""
-        data, net = self.data, self.portrait.audio_net
+        data = self.data
+        # Copies, for DDP already listens to gradients of the parameters themselves.
+        net, head = copy.deepcopy((self.portrait.audio_net, self.portrait.head))
         frames = torch.arange(data.clip.n_train)
         with torch.enable_grad():
             codes = self.shown_codes[frames]
@@ -98,7 +104,9 @@ class HeadModule(StageModule):
                 n_steps=self.warm_start_steps,
                 seed=self.seed,
             )
-            self.portrait.head.conditioning.warm_start(codes, data.mouth[frames].to(self.device))
+            head.conditioning.warm_start(codes, data.mouth[frames].to(self.device))
+        self.portrait.audio_net.load_state_dict(net.state_dict())
+        self.portrait.head.load_state_dict(head.state_dict())
 
     @torch.no_grad()
     def carve(self) -> None:
@@ -154,7 +162,9 @@ class HeadModule(StageModule):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.loss_weights
-        jitter = torch.rand(len(batch.xy), generator=self.generator(1), device=batch.xy.device)
+        jitter = torch.rand(
+            len(batch.xy), generator=self.generator(1, own=True), device=batch.xy.device
+        )
         rays = self.portrait.refined(batch.rays, batch.conditioning)
         out, samples = self.portrait.render_head(
             rays,
@@ -206,7 +216,8 @@ class HeadModule(StageModule):
         """Draw as many rays next time as make about samples_per_step samples."""
         if self.samples_per_step is None:
             return
-        wanted = n_rays * self.samples_per_step / max(1, len(samples.t))
+        n_rays, n_samples = ranks.totals(n_rays, len(samples.t))
+        wanted = n_rays * self.samples_per_step / max(1, n_samples)
         low, high = self.sampling.n_first_rays, self.sampling.n_rays
         self.data.n_rays = int(min(max(wanted, low), high, 2 * n_rays))
 

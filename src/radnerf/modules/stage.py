@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from radnerf import ranks
 from radnerf.data.datamodule import ClipDataModule, Sampling
 from radnerf.fields.audio_net import AudioNet
 from radnerf.fields.cameras import CameraRefinement
@@ -95,10 +96,16 @@ class StageModule(pl.LightningModule):
         for part in self.trained_parts:
             yield from part.parameters()
 
-    def generator(self, purpose: int) -> torch.Generator:
-        """Random numbers for this step and purpose, the same after resuming."""
-        seed = hash((self.seed, self.global_step, purpose)) & 0x7FFFFFFF
-        return torch.Generator(self.device).manual_seed(seed)
+    def generator(self, purpose: int, own: bool = False) -> torch.Generator:
+        """Random numbers for this step and purpose, the same after resuming; see seed_of()."""
+        return torch.Generator(self.device).manual_seed(self.seed_of(purpose, own))
+
+    def seed_of(self, purpose: int, own: bool = False) -> int:
+        """Seed for this step and purpose, the same on all devices unless each has its own."""
+        numbers = (self.seed, self.global_step, purpose)
+        if own and ranks.rank():
+            numbers += (ranks.rank(),)  # type: ignore[assignment]
+        return hash(numbers) & 0x7FFFFFFF
 
     def setup(self, stage: str) -> None:
         self.portrait.requires_grad_(False)
@@ -107,6 +114,10 @@ class StageModule(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self.budget.start()
+        if ranks.count() > 1:
+            self.budget.agreed_s = self.budget.used_s
+        # A run that was cut off after its last step has none left.
+        self.trainer.should_stop = self.progress >= 1
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         loss, terms = self.loss(batch)

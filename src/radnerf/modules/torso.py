@@ -82,7 +82,7 @@ class JointModule(HeadModule):
         return self.loss_weights.region
 
     def on_train_start(self) -> None:
-        self.budget.start()
+        StageModule.on_train_start(self)
 
     def predict(self, batch: Batch) -> Tensor:
         driving = batch.conditioning
@@ -97,7 +97,9 @@ class JointModule(HeadModule):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self.loss_weights
         portrait = self.portrait
-        jitter = torch.rand(len(batch.xy), generator=self.generator(1), device=batch.xy.device)
+        jitter = torch.rand(
+            len(batch.xy), generator=self.generator(1, own=True), device=batch.xy.device
+        )
         pixels, head, samples = portrait.render_pixels(
             portrait.refined(batch.rays, batch.conditioning),
             batch.xy,

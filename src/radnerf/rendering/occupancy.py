@@ -12,6 +12,8 @@ import torch.nn.functional as nnf
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from radnerf import ranks
+
 
 class OccupancyGrid(nn.Module):
     """Cells of a box that may hold something, in 2 or 3 dimensions.
@@ -69,6 +71,9 @@ class OccupancyGrid(nn.Module):
     ) -> None:
         """Ask a share of the candidate cells, each at a random point inside it.
 
+        Processes that train together ask some of these cells each and end with the same grid: they
+        come with equally seeded generators.
+
         Args:
             query: value (density or alpha) at points in the box's units.
             share: of the candidate cells, drawn at random; the others keep their value undecayed.
@@ -84,7 +89,9 @@ class OccupancyGrid(nn.Module):
         jitter = torch.rand(cells.shape, generator=generator, device=device)
         points = self.box[0] + (cells + jitter) / size * (self.box[1] - self.box[0])
         answer = torch.zeros_like(self.value)
-        answer[cells.unbind(-1)] = query(points)
+        mine = slice(ranks.rank(), None, ranks.count())
+        answer[cells[mine].unbind(-1)] = query(points[mine])
+        answer = ranks.largest(answer)
         spread = _grown(answer, self.dilation)
         decay = torch.ones_like(self.value)
         decay[cells.unbind(-1)] = self.decay
@@ -179,12 +186,21 @@ class VisibleGrid(OccupancyGrid):
 
         Only samples of rays that are settled (opaque, or rightly empty) count against their cell:
         along a ray that should be opaque and is not, the surface may still appear anywhere.
+        Processes that train together note what any of them saw.
         """
         cells = self.cells_of(points)
-        flat = self.value.view(-1)
-        flat[cells[settled]] *= self.decay
         weights = torch.where(settled, weights, weights.clamp_min(self.unseen))
-        flat.scatter_reduce_(0, cells, weights, "amax")
+        flat = self.value.view(-1)
+        if ranks.count() == 1:
+            flat[cells[settled]] *= self.decay
+            flat.scatter_reduce_(0, cells, weights, "amax")
+            return
+        seen = flat.new_zeros(2, len(flat))
+        seen[0, cells[settled]] = 1
+        seen[1].scatter_reduce_(0, cells, weights, "amax")
+        counted, heaviest = ranks.largest(seen)
+        flat *= torch.where(counted > 0, self.decay, 1.0)
+        torch.maximum(flat, heaviest, out=flat)
 
     @torch.no_grad()
     def update(

@@ -1,0 +1,48 @@
+"""What makes a step the same on every process and after every interruption."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from radnerf import ranks
+from radnerf.modules.stage import StageModule
+from radnerf.signals import StopRequest
+
+
+class StepControl(pl.Callback):
+    """Random numbers by the step's number; the first process's clock and any one's signal for all.
+
+    Goes before the other callbacks.
+
+    Attributes:
+        stop: number of the signal that asked to stop, known to all processes, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.stop = 0
+        self._request = StopRequest()
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        # After Lightning's own handlers, which it takes away again at the end.
+        self._request.listen()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(module, StageModule)
+        # For dropout, which takes no generator.
+        torch.manual_seed(module.seed_of(3, own=True))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, *_args: Any
+    ) -> None:
+        assert isinstance(module, StageModule)
+        budget, first = module.budget, ranks.rank() == 0
+        seen = torch.tensor([budget.measured_s if first else 0.0, self._request.number]).double()
+        agreed_s, stop = ranks.largest(seen).tolist()
+        self.stop = int(stop)
+        if ranks.count() > 1:
+            budget.agreed_s = agreed_s

@@ -1,0 +1,126 @@
+"""What the processes of one training tell each other; a single process is alone and never waits.
+
+All processes must call every function but rank(), count() and part(), in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from radnerf.errors import UserError
+
+T = TypeVar("T")
+
+# The first process may prepare a long video while the others wait. A process that dies is noticed
+# at once, whatever this is.
+PATIENCE = timedelta(hours=12)
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Meet the other processes, whom torchrun's environment variables name, while this lasts.
+
+    Raises:
+        UserError: another process was lost.
+    """
+    if count() > 1 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise UserError(
+                "Another process of this training has ended, so this one has to: "
+                "the same command goes on from the last checkpoint."
+            ) from error
+        raise
+    part_ways()
+
+
+def part_ways() -> None:
+    """From here on every process is alone: the first may take its time."""
+    if count() > 1:
+        dist.destroy_process_group()
+
+
+def count() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process; 0 is the one that writes files and speaks."""
+    return dist.get_rank() if count() > 1 else 0
+
+
+def part(length: int) -> slice:
+    """This process's share of so many rows.
+
+    All shares are equally long and follow one another; what cannot be shared evenly is left out.
+    Of fewer rows than processes each gets one, some the same.
+    """
+    each = length // count()
+    if each == 0:
+        row = rank() % length
+        return slice(row, row + 1)
+    return slice(rank() * each, (rank() + 1) * each)
+
+
+@contextmanager
+def first_goes_first() -> Iterator[None]:
+    """The first process goes through the block alone; the others follow when it is done."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()
+
+
+def wait() -> None:
+    """Return when all processes have come here."""
+    if count() > 1:
+        dist.all_reduce(torch.zeros(1))  # dist.barrier() may wait on a GPU
+
+
+def of_first(value: T) -> T:
+    """What the first process gave."""
+    if count() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, 0)
+    return box[0]
+
+
+def largest(value: Tensor) -> Tensor:
+    """Element by element the largest of all processes: the same bits everywhere."""
+    if count() > 1:
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+    return value
+
+
+def totals(*numbers: int) -> list[int]:
+    """Each number's sum over all processes."""
+    if count() == 1:
+        return list(numbers)
+    sums = torch.tensor(numbers)
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+
+@torch.no_grad()
+def share(module: nn.Module) -> None:
+    """Give all processes the parameters and buffers that the first has."""
+    if count() > 1:
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.detach(), 0)

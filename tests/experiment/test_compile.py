@@ -1,0 +1,45 @@
+"""What is compiled before training is all that training needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiment import tiny
+from radnerf.audio import MelExtractor
+from radnerf.data.datamodule import ClipDataModule
+from radnerf.experiment import run
+from radnerf.experiment.compile import compile_ahead
+from radnerf.experiment.run import _portrait
+from radnerf.kernels import numba_runtime
+
+
+def test_training_compiles_nothing_more(
+    tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: set[Any] = set()
+    original = numba_runtime.run
+
+    def noted(compiled: Callable[..., None], *arguments: Any) -> None:
+        types = tuple(getattr(a, "dtype", type(a)) for a in arguments)
+        shapes = tuple(getattr(a, "ndim", 0) for a in arguments)
+        called.add((compiled, types, shapes))
+        original(compiled, *arguments)
+
+    monkeypatch.setattr(numba_runtime, "run", noted)
+    config = tiny.config(tiny_clip, tmp_path, "steps=8", "kernels=cpu", "stages=[head,torso,joint]")
+    data = ClipDataModule(tiny_clip, MelExtractor())
+    data.setup()
+    portrait = _portrait(config, data)
+    before = tiny.digest(portrait)
+    random = torch.get_rng_state()
+    compile_ahead(portrait, data, "cpu")
+    assert tiny.digest(portrait) == before and torch.equal(torch.get_rng_state(), random)
+    ahead = set(called)
+    assert ahead
+    run(config)
+    assert called == ahead
