@@ -202,7 +202,14 @@ def test_poses_that_are_none(checkpoint, tmp_path, capsys):
         "cy": 12,
         "frames": [{"transform_matrix": np.eye(4).tolist()}],
     }
-    for content in ([], {**good, "frames": []}, {**good, "focal_len": 0}, {**good, "cx": None}):
+    for content in (
+        [],
+        {**good, "frames": []},
+        {**good, "focal_len": 0},
+        {**good, "cx": None},
+        {**good, "cx": 1e9},
+        {**good, "cy": float("nan")},
+    ):
         path.write_text(json.dumps(content))
         out = str(tmp_path / "portrait.safetensors")
         assert main([str(checkpoint), "--clip", str(path), "--out", out]) == 1

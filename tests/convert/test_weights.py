@@ -126,6 +126,8 @@ def test_head_alone_has_no_torso(state):
     [
         ({"sigma_net.net.1.weight": torch.zeros(32, 64)}, r"sigma_net\.net\.1\.weight is \(32, 64"),
         ({"encoder.embeddings": torch.zeros(8, 2)}, r"encoder\.embeddings is \(8, 2\)"),
+        ({"individual_codes": torch.zeros(())}, r"individual_codes is \(\)"),
+        ({"individual_codes_torso": torch.zeros(0, 8)}, r"individual_codes_torso is \(0, 8\)"),
         ({"aabb_infer": torch.tensor([-2.0, -1, -2, 2, 1, 2])}, "--bound 1"),
         ({"density_bitfield": torch.zeros(2 * 128**3 // 8, dtype=torch.uint8)}, "--bound 1"),
         ({"density_bitfield": torch.zeros(128**3 // 8, dtype=torch.uint8)}, "empty"),

@@ -6,6 +6,7 @@ Letters: T video frames, C audio feature width.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from radnerf.errors import UserError
 from radnerf.fields.audio_net import rest_code
 from radnerf.fields.head import OPEN_EYE
 from radnerf.geometry.face68 import mouth_opening
+from radnerf.inference.driver import MAX_SIDE
 from radnerf.rendering.portrait import Portrait
 
 FEATURE_FILES = ("aud_eo.npy", "aud_hu.npy", "aud_ds.npy", "aud.npy")
@@ -80,13 +82,16 @@ class Source:
             eye = [float(frame.get("eye_ratio", OPEN_EYE)) for frame in frames]
             focal = float(transforms["focal_len"])
             centre = float(transforms["cx"]), float(transforms["cy"])
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            size = 2 * int(centre[1]), 2 * int(centre[0])  # as the public code
+        except (ArithmeticError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
             raise UserError(f"{path} cannot be read as camera poses ({error!r}).") from error
         if poses.shape != (len(frames), 4, 4) or not len(frames) or not np.isfinite(poses).all():
             raise UserError(f"{path} holds no list of 4 x 4 camera poses.")
-        size = 2 * int(centre[1]), 2 * int(centre[0])  # as the public code
-        if not (focal > 0 and min(size) >= 2):
-            raise UserError(f"{path} holds no camera: its focal_len, cx or cy is not positive.")
+        if not (0 < focal < math.inf and min(size) >= 2 and max(size) <= MAX_SIDE):
+            raise UserError(
+                f"{path} holds no usable camera: its focal_len is {focal} and its frames would be "
+                f"{size[1]} x {size[0]} pixels."
+            )
         return cls(
             id=path.stem,
             poses=torch.from_numpy(to_memory_pose(poses)),

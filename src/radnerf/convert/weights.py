@@ -82,8 +82,8 @@ def to_portrait(checkpoint: Checkpoint, size: tuple[int, int], n_frames: int) ->
     """
     _check_boxes(checkpoint.model)
     attention = any(name.startswith("audio_att_net.") for name in checkpoint.model)
-    codes = [checkpoint.model.get(name) for name in CODES]
-    n_frames = min([n_frames, *(len(rows) for rows in codes if rows is not None)])
+    codes = [checkpoint.model[name] for name in CODES if name in checkpoint.model]
+    n_frames = max(1, min([n_frames, *(len(rows) for rows in codes if rows.dim() == 2)]))
     config = portrait_config(audio_width(checkpoint), attention, size, n_frames)
     portrait = Portrait.from_config(config)
     weights = portrait.state_dict()
