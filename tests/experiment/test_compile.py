@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-
 from experiment import tiny
+
 from radnerf.audio import MelExtractor
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.experiment import run

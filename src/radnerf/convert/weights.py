@@ -140,6 +140,7 @@ def portrait_config(
             # A pixel's centre is at i / (n - 1) from border to border there, at (i + 0.5) / n here;
             # the two sides' factors differ by less than a tenth of a pixel.
             "shrink": SHRINK * (height / (height - 1) + width / (width - 1)) / 2,
+            "tracked": False,
             "test_code": 0,
         },
         "head_grid": cells(
