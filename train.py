@@ -5,6 +5,12 @@ from omegaconf import DictConfig
 from radnerf import cli
 
 
+PATHS = (
+    *("data.video", "data.root", "data.folder", "outputs"),
+    *("ckpt", "test.audio", "metrics.lpips", "metrics.syncnet"),
+)
+
+
 def train(config: DictConfig) -> None:
     from radnerf.experiment import run
 
@@ -12,4 +18,4 @@ def train(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(train, "train", paths=("data.video", "data.root", "data.folder", "outputs"))
+    cli.run(train, "train", paths=PATHS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import time
 import warnings
 from dataclasses import asdict
@@ -23,8 +22,9 @@ from radnerf import kernels
 from radnerf.callbacks import ExponentialMovingAverage, Preview, StageCheckpoint, StageProgress
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
-from radnerf.experiment.evaluate import encode, evaluate
+from radnerf.experiment.evaluate import encode
 from radnerf.experiment.folder import RunFolder, write_text
+from radnerf.experiment.measure import find_portrait, measure, measure_again
 from radnerf.fields.audio_net import mouth_codes, rest_code, smooth_track
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.metrics.report import write_metrics
@@ -50,6 +50,9 @@ def run(config: DictConfig) -> dict[str, Any]:
     unknown = [name for name in stages if name not in STAGES]
     if unknown or not stages:
         raise UserError(f"stages={stages} is not a choice of {', '.join(STAGES)}.")
+    again = "test" in stages and not set(stages) & set(TRAINING)
+    if config.ckpt is not None and not again:
+        raise UserError("ckpt= is a portrait to test: give it together with stages=[test].")
     kernels.set_backend(config.kernels.backend)
     pl.seed_everything(config.seed, verbose=False)
 
@@ -61,17 +64,25 @@ def run(config: DictConfig) -> dict[str, Any]:
         console.print(f"clip: {root}")
         return {}
 
+    runs = Path(config.outputs) / str(source.id)
+    ckpt = find_portrait(config.ckpt, runs) if again else None
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    folder = RunFolder(Path(config.outputs) / str(source.id), settings)
+    folder = RunFolder(runs, settings, latest=ckpt is None)
     console.print(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
     write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
     seconds: dict[str, float] = folder.state["seconds"]
     seconds.setdefault("preprocess", preprocess_s)
+    if ckpt is not None:
+        console.print(f"portrait: {ckpt}")
+        metrics = measure_again(config, ckpt, root, folder.path)
+        metrics["time.preprocess_s"] = seconds["preprocess"]
+        _report(metrics, folder, _logger(config, folder))
+        return metrics
 
     data = ClipDataModule(root, instantiate(config.audio.extractor), seed=config.seed)
     data.setup()
     portrait = _portrait(config, data)
-    logger = instantiate(config.logger, save_dir=str(folder.path)) if config.logger else False
+    logger = _logger(config, folder)
     budgets = _budgets(config, [name for name in TRAINING if name in stages])
     for name, budget in budgets.items():
         final = folder.checkpoints / f"{name}.safetensors"
@@ -98,19 +109,15 @@ def run(config: DictConfig) -> dict[str, Any]:
     bundle = _bundle(str(source.id), data, portrait)
     bundle.save(folder.path / "portrait.safetensors")
     console.print(f"portrait: {folder.path / 'portrait.safetensors'}")
-    metrics: dict[str, Any] = {}
-    if "test" in stages:
-        metrics = evaluate(portrait, data, folder.path / "test.mp4", seed=config.seed)
-        metrics |= {
-            "time.preprocess_s": seconds["preprocess"],
-            "time.train_s": sum(seconds.get(name, 0.0) for name in TRAINING),
-            "memory.peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "seed": config.seed,
-        }
-        write_metrics(folder.path / "metrics.json", metrics)
-        _log_metrics(logger, metrics)
-        console.print(f"metrics: {folder.path / 'metrics.json'}")
-    folder.finish()
+    if "test" not in stages:
+        folder.finish()
+        return {}
+    metrics = measure(config, portrait, bundle, data, folder.path)
+    metrics |= {
+        "time.preprocess_s": seconds["preprocess"],
+        "time.train_s": sum(seconds.get(name, 0.0) for name in TRAINING),
+    }
+    _report(metrics, folder, logger)
     return metrics
 
 
@@ -120,7 +127,7 @@ def _portrait(config: DictConfig, data: ClipDataModule) -> Portrait:
     assert isinstance(parts, dict)
     n_frames, box = data.clip.n_train, [list(corner) for corner in data.clip.head_box]
     parts["audio_net"]["dim"] = data.audio.shape[-1]
-    parts["head"] |= {"n_frames": n_frames, "box": box}
+    parts["head"] |= {"n_frames": n_frames, "box": box, "eye_range": list(data.eye_range)}
     parts["head_grid"]["box"] = box
     parts["torso"]["n_frames"] = n_frames
     if config.model.normalise_pose:
@@ -245,10 +252,18 @@ def _bundle(clip_id: str, data: ClipDataModule, portrait: Portrait) -> PortraitB
     )
 
 
-def _log_metrics(logger: Any, metrics: dict[str, Any]) -> None:
+def _logger(config: DictConfig, folder: RunFolder) -> Any:
+    return instantiate(config.logger, save_dir=str(folder.path)) if config.logger else False
+
+
+def _report(metrics: dict[str, Any], folder: RunFolder, logger: Any) -> None:
+    """Write and log the metrics: the run is finished."""
+    write_metrics(folder.path / "metrics.json", metrics)
+    console.print(f"metrics: {folder.path / 'metrics.json'}")
     if logger:
         numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
         logger.log_metrics({f"test/{key}": value for key, value in numbers.items()})
+    folder.finish()
 
 
 def _quiet() -> None:

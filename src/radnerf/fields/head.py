@@ -14,12 +14,9 @@ from torch import Tensor, nn
 
 from radnerf.fields.encodings import GridEncoding
 from radnerf.fields.mlp import MLP
+from radnerf.geometry.eyes import OPEN_EYE
 from radnerf.kernels.encodings import sh_encode
 from radnerf.types import FieldOutput
-
-# Eye control at which both eyes are normally open (percent of the image area, public convention).
-OPEN_EYE = 0.25
-
 
 # Where the first mouth coefficient's standard deviation starts on the audio coordinate.
 SPREAD = 0.3
@@ -30,7 +27,7 @@ class HeadState:
     """What drives the head, encoded, one row a frame."""
 
     code: Float[Tensor, "f c"]  # audio code
-    eye: Float[Tensor, "f 1"]  # 1 is open
+    eye: Float[Tensor, "f 1"]  # 0 is shut, 1 open
     appearance: Float[Tensor, "f e"]
 
 
@@ -42,6 +39,9 @@ class HeadField(nn.Module):
         ambient: grid over the audio coordinate; its dim is the coordinate's.
         box: (min, max) corners in world units.
         n_frames: number of training frames, each with an appearance code.
+        eye_range: eye controls (percent of the image area) at which the clip's eyes are shut and
+            open, so that the net sees blinks as large in every clip; the paper has 0 and 1.
+        eye_control: without it the eyes are always open to the net.
     """
 
     box: Tensor
@@ -57,11 +57,17 @@ class HeadField(nn.Module):
         geometry_dim: int = 64,
         appearance_dim: int = 4,
         sh_degree: int = 4,
+        eye_range: Sequence[float] = (0.0, OPEN_EYE),
+        eye_control: bool = True,
     ) -> None:
         super().__init__()
         self.spatial = spatial
         self.ambient = ambient
         self.sh_degree = sh_degree
+        self.shut, self.opened = eye_range
+        if not self.opened > self.shut:
+            raise ValueError(f"eye_range {tuple(eye_range)} does not go from shut to open")
+        self.eye_control = eye_control
         ambient_dim = ambient.levels.dim
         self.ambient_net = MLP(spatial.width, [hidden, hidden, ambient_dim], frame_dim=code_dim)
         self.sigma_net = MLP(
@@ -76,7 +82,12 @@ class HeadField(nn.Module):
     ) -> HeadState:
         """Encode what drives the head; index -1 takes the zero appearance code (as at test)."""
         appearance = self.appearance[index.clamp_min(0)] * (index >= 0)[:, None]
-        return HeadState(code, eye[:, None] / OPEN_EYE, appearance)
+        opening = self.opening(eye) if self.eye_control else torch.ones_like(eye)
+        return HeadState(code, opening[:, None], appearance)
+
+    def opening(self, eye: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+        """Eye control from percent of the image area to 0, shut, and 1, open."""
+        return (eye - self.shut) / (self.opened - self.shut)
 
     def density(
         self, x: Float[Tensor, "m 3"], frame: Int[Tensor, " m"], state: HeadState
