@@ -10,6 +10,12 @@ PATHS = (
 )
 
 
+PATHS = (
+    *("data.video", "data.root", "data.folder", "outputs"),
+    *("ckpt", "test.audio", "metrics.lpips", "metrics.syncnet"),
+)
+
+
 def train(config: DictConfig) -> None:
     from radnerf.experiment import run
 

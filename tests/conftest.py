@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# As radnerf/cli.py: OpenMP threads that spin for long slow training tenfold on a busy machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
 import torch
 from jaxtyping import install_import_hook
 

@@ -15,6 +15,8 @@ from omegaconf import OmegaConf
 from radnerf.audio import MelExtractor
 from radnerf.errors import UserError
 from radnerf.experiment import run
+from radnerf.losses import PerceptualLips, PortraitLoss, StructuralLips
+from radnerf.metrics.lpips import Lpips
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
 from radnerf.rendering.occupancy import OccupancyGrid
@@ -31,6 +33,7 @@ GIVEN = {
     "audio=deepspeech": ["audio.extractor.checkpoint=a.ckpt"],
     "audio=features": ["audio.extractor.file=aud_eo.npy"],
 }
+LIPS = sorted(f"loss/lips={path.stem}" for path in CONF.glob("loss/lips/*.yaml"))
 DATA = sorted(f"data={path.stem}" for path in CONF.glob("data/*.yaml"))
 
 
@@ -51,10 +54,11 @@ def portrait(config: Any) -> Portrait:
     return Portrait.from_config(parts)
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", CHOICES + LIPS)
 def test_every_choice_constructs(
     choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("radnerf.losses.lips.load_lpips", lambda backbone: Lpips())
     monkeypatch.setitem(sys.modules, "tinycudann", stand_in())
     config = composed(choice, *GIVEN.get(choice, []))
     built = portrait(config)
@@ -74,6 +78,46 @@ def test_every_data_config_is_a_source(choice: str, tmp_path: Path) -> None:
     expected = {"data=demo": "demo", "data=obama": "obama"}.get(choice, "anna")
     assert source.id == expected
     assert config.minutes > 0
+
+
+def test_losses_differ_by_what_their_name_says() -> None:
+    def loss(*overrides: str) -> PortraitLoss:
+        built = instantiate(composed(*overrides).loss)
+        assert isinstance(built, PortraitLoss)
+        return built
+
+    default, paper = loss(), loss("loss=paper")
+    assert (default.region.weight, paper.region.weight) == (0.003, 0.1)
+    assert paper.distortion.weight == paper.mask.weight == 0
+    assert paper.eye == default.eye and default.eye.control
+    for name, changed in (("no_region", "region"), ("no_lips", "lips"), ("no_eye", "eye")):
+        variant = loss(f"loss={name}")
+        assert getattr(variant, changed).weight == 0
+        others = {"entropy", "region", "lips", "distortion", "mask", "eye"} - {changed}
+        assert all(getattr(variant, o).weight == getattr(paper, o).weight for o in others)
+    assert not loss("loss=no_eye").eye.control
+    overrides = ("loss.lips.weight=0.5", "loss.region.weight=1", "loss.entropy.weight=0")
+    own = loss("loss=paper", *overrides, "loss.eye.weight=7", "loss/lips=structural")
+    assert (own.lips.weight, own.region.weight, own.entropy.weight) == (0.5, 1, 0)
+    assert own.eye.weight == 7 and isinstance(own.lips, StructuralLips)
+
+
+def test_no_eye_reaches_field_and_sampling() -> None:
+    model = composed("loss=no_eye").model
+    assert model.portrait.head.eye_control is False
+    for stage in ("head", "lips", "joint"):
+        sampling = model.stages[stage].sampling
+        assert (sampling.blink_share, sampling.shares.eyes) == (0, 0)
+
+
+def test_lpips_is_used_when_its_weights_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = f"loss.lips.backbone={tmp_path}/none.pth"
+    assert isinstance(instantiate(composed("loss=paper", missing).loss).lips, StructuralLips)
+    monkeypatch.setattr("radnerf.losses.lips.load_lpips", lambda backbone: Lpips())
+    there = f"loss.lips.backbone={tmp_path}/there.pth"
+    assert isinstance(instantiate(composed("loss=paper", there).loss).lips, PerceptualLips)
 
 
 def test_the_default_is_radnerf_on_the_demo() -> None:

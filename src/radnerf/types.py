@@ -91,5 +91,6 @@ class Batch:
     torso_alpha: Float[Tensor, " n"]  # true torso coverage
     head: Bool[Tensor, " n"]  # parsed as head
     face: Bool[Tensor, " n"]  # inside the face rectangle
+    eyes: Bool[Tensor, " n"]  # inside the rectangle around both eyes
     conditioning: Conditioning
     patch: tuple[int, int] | None = None  # height, width when the rays are patches, row by row

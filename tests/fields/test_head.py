@@ -34,3 +34,17 @@ def test_the_coordinate_starts_as_the_shape_of_the_mouth(dim: int) -> None:
         correlation = torch.corrcoef(torch.stack([moved[:, axis], mouth[:, axis]]))[0, 1]
         assert correlation > 0.9
     assert moved.std(0).min() > 0.15
+
+
+def test_a_clips_own_eyes_are_the_control_the_net_sees() -> None:
+    config = {"spatial": GridEncoding(3, n_levels=2), "ambient": GridEncoding(2, n_levels=2)}
+    config |= {"box": [[-1, -1, -1], [1, 1, 1]], "n_frames": 1}
+    codes, eye, index = torch.zeros(3, 64), torch.tensor([0.04, 0.14, 0.24]), torch.zeros(3).long()
+    own = HeadField(**config, eye_range=(0.04, 0.24)).state(codes, eye, index)
+    assert own.eye[:, 0].tolist() == pytest.approx([0, 0.5, 1])
+    public = HeadField(**config).state(codes, eye, index)
+    assert public.eye[:, 0].tolist() == pytest.approx([0.16, 0.56, 0.96])
+    without = HeadField(**config, eye_control=False).state(codes, eye, index)
+    assert without.eye[:, 0].tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match="eye_range"):
+        HeadField(**config, eye_range=(0.2, 0.2))

@@ -3,8 +3,16 @@ import math
 import pytest
 import torch
 
-from radnerf.losses import alpha_entropy, color_error, outside_motion, structural_error
+from radnerf.losses import (
+    PerceptualLips,
+    alpha_entropy,
+    color_error,
+    eye_error,
+    outside_motion,
+    structural_error,
+)
 from radnerf.losses.structural import ssim
+from radnerf.metrics.lpips import Lpips
 
 
 def test_color_error_by_hand() -> None:
@@ -24,6 +32,27 @@ def test_only_rays_outside_the_face_are_held_still() -> None:
     loss.backward()
     assert loss.item() == pytest.approx(2.5)
     assert ambient.grad is not None and ambient.grad.tolist() == [0.0, 0.5]
+
+
+def test_rays_at_shut_eyes_count_as_they_are_shut() -> None:
+    target = torch.zeros(4, 3)
+    prediction = torch.tensor([[0.3] * 3, [0.6] * 3, [0.6] * 3, [0.9] * 3])
+    eyes = torch.tensor([True, True, True, False])
+    closed = torch.tensor([0.0, 0.5, 1.0, 1.0])
+    expected = (0.5 * 0.36 + 1.0 * 0.36) / 4
+    assert eye_error(prediction, target, eyes, closed).item() == pytest.approx(expected)
+
+
+def test_lpips_takes_patches_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr("radnerf.losses.lips.load_lpips", lambda backbone: Lpips())
+    error = PerceptualLips(backbone="random weights")
+    for size in ((11, 11), (80, 70)):
+        patch, other = torch.rand(2, 2, 3, *size).unbind(0)
+        patch.requires_grad_(True)
+        error(patch, other).backward()
+        assert patch.grad is not None and patch.grad.abs().sum() > 0
+        assert error(other, other).item() == 0
 
 
 def test_ssim_agrees_with_a_plain_loop() -> None:

@@ -4,8 +4,9 @@ import pytest
 from torch import nn
 
 from radnerf.data.datamodule import Sampling
+from radnerf.losses import PortraitLoss, Weighted
 from radnerf.modules.budget import Budget
-from radnerf.modules.head import HeadLoss, HeadModule
+from radnerf.modules.head import HeadModule
 from radnerf.modules.stage import LearningRates
 from radnerf.rendering.portrait import Portrait
 
@@ -24,7 +25,7 @@ def module(progress: float, **kwargs: object) -> HeadModule:
     budget = Budget(minutes=1.0, used_s=60 * progress)
     rates = LearningRates(net=1.0, coordinate_factor=0.25, coordinate_from=0.2, final_factor=0.5)
     return HeadModule(
-        Parts(), budget, rates, Sampling(), loss_weights=HeadLoss(region=0.2), **kwargs
+        Parts(), budget, rates, Sampling(), losses=PortraitLoss(region=Weighted(0.2)), **kwargs
     )
 
 

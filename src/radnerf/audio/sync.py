@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d,
 
 from radnerf.audio.extractors import FEATURE_RATE, HOP, MelExtractor
 from radnerf.audio.load import SPEECH_LEVEL_DB, Wave, normalise_loudness
-from radnerf.data.clip import FPS
+from radnerf.data.clip import FPS, SAMPLE_RATE
 
 # Seconds by which the mouth moves before it is heard, in well-synchronised speech.
 SPEECH_LEAD = 0.10
@@ -29,27 +29,42 @@ def mouth_lead(opening: Float[np.ndarray, " frames"], wave: Wave, fps: float = F
     from attention generalises far worse than one whose windows are centred by it. SPEECH_LEAD for
     clips that are too short or do not speak.
     """
+    if min(len(opening) / fps, len(wave) / SAMPLE_RATE) < SHORTEST:
+        return SPEECH_LEAD
+    leads, correlation = lead_correlations(opening, wave, fps)
+    best = int(np.argmax(correlation))
+    if correlation[best] < LEAST_CORRELATION:
+        return SPEECH_LEAD
+    return float(leads[best])
+
+
+def lead_correlations(
+    opening: Float[np.ndarray, " frames"], wave: Wave, fps: float = FPS
+) -> tuple[Float[np.ndarray, " leads"], Float[np.ndarray, " leads"]]:
+    """How well mouth opening and loudness agree when the mouth is so many seconds ahead.
+
+    Both go without their slow parts. Leads in seconds, a feature step apart, and correlations: all
+    0 when mouth or sound never change, the clip is shorter than a second, or a frame has no face.
+    """
+    leads = np.arange(round(LEADS[0] * FEATURE_RATE), round(LEADS[1] * FEATURE_RATE) + 1)
+    nothing = leads / FEATURE_RATE, np.zeros(len(leads))
     features = MelExtractor(floor_db=-80.0)(normalise_loudness(wave))
     n_steps = min(int(len(opening) * FEATURE_RATE / fps), len(features))
-    if n_steps < SHORTEST * FEATURE_RATE or not np.isfinite(opening).all():
-        return SPEECH_LEAD
+    if n_steps < FEATURE_RATE or not np.isfinite(opening).all():
+        return nothing
     middle_of_frame = (np.arange(len(opening)) + 0.5) * FEATURE_RATE / fps
     mouth = _quick(np.interp(np.arange(n_steps) + 0.5, middle_of_frame, opening))
     sound = _quick(features[:n_steps].mean(1))
     if mouth.std() == 0 or sound.std() == 0:
-        return SPEECH_LEAD
-    steps = np.arange(round(LEADS[0] * FEATURE_RATE), round(LEADS[1] * FEATURE_RATE) + 1)
+        return nothing
     correlation = [
         np.corrcoef(
             mouth[max(0, -lead) : n_steps - max(0, lead)],
             sound[max(0, lead) : n_steps - max(0, -lead)],
         )[0, 1]
-        for lead in steps
+        for lead in leads
     ]
-    best = int(np.argmax(correlation))
-    if correlation[best] < LEAST_CORRELATION:
-        return SPEECH_LEAD
-    return float(steps[best]) / FEATURE_RATE
+    return leads / FEATURE_RATE, np.array(correlation)
 
 
 def driving_lead(lead: float) -> float:

@@ -139,6 +139,7 @@ def make_batch(subject: Subject, n_frames: int, n_rays: int, n_samples: int | No
         torso_alpha=torch.zeros(n, device=device),
         head=torch.ones(n, dtype=torch.bool, device=device),
         face=torch.rand(n, generator=generator).to(device) < 0.5,
+        eyes=torch.zeros(n, dtype=torch.bool, device=device),
         conditioning=Conditioning(
             audio=torch.randn(n_frames, 8, 16, portrait.audio_net.dim, generator=generator).to(
                 device

@@ -19,7 +19,7 @@ from radnerf.audio import attention_windows, read_features
 from radnerf.data.clip import FPS, Clip, n_train_frames, to_memory_pose
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import rest_code
-from radnerf.fields.head import OPEN_EYE
+from radnerf.geometry.eyes import OPEN_EYE
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.inference.driver import MAX_SIDE
 from radnerf.rendering.portrait import Portrait

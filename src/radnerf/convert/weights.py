@@ -20,7 +20,7 @@ from torch import Tensor
 from radnerf.convert.checkpoint import Checkpoint
 from radnerf.data.clip import PUBLIC_HEAD_BOX
 from radnerf.errors import UserError
-from radnerf.fields.head import OPEN_EYE
+from radnerf.geometry.eyes import OPEN_EYE
 from radnerf.rendering.portrait import Portrait
 
 # Public modules and ours, whose tensors correspond one to one.

@@ -31,13 +31,12 @@ from radnerf.data.clip import HEAD, Clip
 from radnerf.data.frames import BYTES_PER_PIXEL, FrameStore
 from radnerf.data.sampling import PixelSampler, RegionShares
 from radnerf.geometry.cameras import rays_through
+from radnerf.geometry.eyes import blink_odds, eye_range
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.geometry.shell import triangulate
 from radnerf.types import Batch, Conditioning, Rays, to_device
 
-# Frames with shut eyes are rare and small; they are drawn this much more often.
-BLINK_BONUS = 3.0
 # Of the mapped frames, at most so much may lie in memory because it was read.
 MAX_MAPPED_BYTES = 1 << 31
 # A clip of more than WHOLE_BYTES need not fit into memory: it is visited in blocks of frames.
@@ -51,6 +50,7 @@ class Sampling:
     n_frames: int = 4
     n_rays: int = 8192
     n_first_rays: int = 0  # at the first step, when a stage adapts the number; 0 is n_rays
+    blink_share: float = 0.0  # of the frames drawn that blink, see blink_odds
     shares: RegionShares = field(default_factory=lambda: RegionShares(head=1.0))
     patch_every: int = 0  # every so many steps the rays are square patches around the lips
     patch_scale: float = 1.3  # side of the patch in sides of the lips rectangle
@@ -157,6 +157,7 @@ class ClipDataModule(pl.LightningDataModule):
         self.poses = torch.from_numpy(self.clip.poses)
         self.pose_vectors = head_pose_vector(self.poses.double()).float()
         self.eye = torch.from_numpy(self.clip.eye)
+        self.eye_range = eye_range(self.clip.eye[: self.clip.n_train])
         self.sampler = PixelSampler(self.frames, self.clip.n_train)
         lips = self.frames.lips[: self.clip.n_train]
         self.lips_side = int((lips[:, 1] - lips[:, 0]).float().median())
@@ -176,8 +177,9 @@ class ClipDataModule(pl.LightningDataModule):
         self.n_rays = state_dict["n_rays"]
 
     def train_dataloader(self) -> DataLoader:
-        blinking = self.eye[: self.clip.n_train] < 0.6 * self.eye.median()
-        odds = 1.0 + BLINK_BONUS * blinking
+        eye = self.clip.eye[: self.clip.n_train]
+        blinks = blink_odds(eye, self.eye_range, self.sampling.blink_share)
+        odds = torch.from_numpy(blinks).float()
         height, width = self.clip.size
         size = height * width * BYTES_PER_PIXEL
         block = BLOCK_BYTES // size if len(self.clip) * size > WHOLE_BYTES else 0
@@ -227,7 +229,6 @@ class ClipDataModule(pl.LightningDataModule):
         label = store.labels.view(-1)[pixel]
         background = _floats(store.background.view(-1, 3)[row * width + column])
         alpha = torso[:, 3:]
-        top, bottom, left, right = store.face[frame][slot].unbind(-1)
         uv = torch.stack([column, row], -1) + 0.5
         poses = self.poses.to(uv.device)[frame]
         origins, directions = rays_through(poses, slot, uv, self.clip.focal, self.clip.centre)
@@ -240,7 +241,8 @@ class ClipDataModule(pl.LightningDataModule):
             background=background,
             torso_alpha=alpha[:, 0],
             head=label == HEAD,
-            face=(row >= top) & (row < bottom) & (column >= left) & (column < right),
+            face=_inside(store.face[frame][slot], row, column),
+            eyes=_inside(store.eyes[frame][slot], row, column),
             conditioning=self.conditioning(frame),
             patch=patch,
         )
@@ -289,6 +291,13 @@ class ClipDataModule(pl.LightningDataModule):
         if pad:
             masks = nnf.max_pool2d(masks, 2 * pad + 1, 1, pad)
         return self.poses[views], masks[:, 0] > 0
+
+
+def _inside(
+    rectangle: Int[Tensor, "n 4"], row: Int[Tensor, " n"], column: Int[Tensor, " n"]
+) -> Bool[Tensor, " n"]:
+    top, bottom, left, right = rectangle.unbind(-1)
+    return (row >= top) & (row < bottom) & (column >= left) & (column < right)
 
 
 def _floats(value: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +17,20 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from radnerf.audio import load_audio
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.data.clip import SAMPLE_RATE, eye_ratio
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import smooth_track
+from radnerf.geometry.face68 import mouth_opening
 from radnerf.inference.video import Sound, VideoWriter, comparison_strip, side_by_side
 from radnerf.memory import give_back
+from radnerf.metrics.eyes import eye_response
 from radnerf.metrics.image import psnr, ssim
 from radnerf.metrics.landmarks import FaceLandmarks, LandmarkDistance, MouthCorrelation
-from radnerf.metrics.lpips import load_lpips
+from radnerf.metrics.lpips import PerceptualDistance, load_lpips
+from radnerf.metrics.offset import AudioOffset, MouthOffset
+from radnerf.metrics.syncnet import FPS as SYNCNET_FPS
+from radnerf.metrics.syncnet import SyncConfidence, SyncNet, crop_face, face_boxes, load_syncnet
 from radnerf.rendering.frame import frame_renderer
 from radnerf.rendering.portrait import Portrait
 
@@ -34,30 +39,44 @@ Frame = UInt8[np.ndarray, "h w 3"]
 SHUFFLED, FROZEN = "control.shuffled_audio", "control.frozen_mouth"
 STRIP = 5  # frames in the picture
 GIVE_BACK_EVERY = 50  # frames
+EYE_FRAMES, EYE_CONTROLS = 4, 6  # rendered to measure the eye control
 
 
 @torch.inference_mode()
 def evaluate(
-    portrait: Portrait, data: ClipDataModule, video: Path, seed: int = 0
+    portrait: Portrait,
+    data: ClipDataModule,
+    video: Path,
+    seed: int = 0,
+    lpips: str | None = None,
+    syncnet: str | None = None,
 ) -> dict[str, Any]:
     """Metrics of the held-out frames; also writes the video and a strip of frames beside it.
 
     Everything is rendered as it is at inference: zero appearance codes, smoothed audio codes. The
     controls render the same frames with the audio of other held-out frames, and with the mean
     audio code of the training frames. One frame is held at a time, however long the clip.
+
+    Args:
+        lpips, syncnet: paths of weights, see load_lpips and load_syncnet.
     """
     portrait.eval()
     clip = data.clip
     held_out = list(range(clip.n_train, len(clip)))
     mean_frame = to_bytes(data.frames.images[:: max(1, clip.n_train // 100)].float().mean(0) / 255)
-    image, mouth, perceptual = ImageMetrics(), MouthMetrics.open(), PerceptualMetric.open()
+    wave = held_out_wave(data)
+    image, perceptual = ImageMetrics(), PerceptualMetric.open(lpips)
+    mouth = MouthMetrics.open(wave, clip.fps)
+    sync = SyncMetric.open(syncnet, wave, clip.fps, ("full", "truth"))
+    boxes = face_boxes(data.frames.landmarks[clip.n_train :].numpy())
     strip: list[tuple[Frame, Frame, Frame]] = []
     picked = set(np.linspace(held_out[0], held_out[-1], STRIP).round().astype(int).tolist())
 
     with ExitStack() as stack:
         if mouth.detector is not None:
             stack.enter_context(mouth.detector)
-        writer = stack.enter_context(VideoWriter(video, clip.fps, held_out_sound(data)))
+        sound = Sound.of_samples(wave, SAMPLE_RATE)
+        writer = stack.enter_context(VideoWriter(video, clip.fps, sound))
         for i, shown in track(renderings(portrait, data, seed), "test", len(held_out)):
             if i % GIVE_BACK_EVERY == 0:
                 give_back()
@@ -67,9 +86,11 @@ def evaluate(
             image.update("control.mean_frame", mean_frame, truth)
             mouth.update({name: shown[name] for name in ("full", SHUFFLED, FROZEN)}, truth)
             perceptual.update(full, truth)
+            sync.update({"full": full, "truth": truth}, boxes[i - clip.n_train])
             writer.write(side_by_side((truth, full)))
             if i in picked:
                 strip.append((truth, full, shown["head"]))
+        eyes = eye_metrics(portrait, data, mouth.detector, mouth.reason)
     comparison_strip(
         video.with_suffix(".png"),
         [list(row) for row in zip(*strip, strict=True)],
@@ -79,6 +100,8 @@ def evaluate(
         **image.compute(),
         **mouth.compute(),
         **perceptual.compute(),
+        **sync.compute(),
+        **eyes,
         "speed.render_fps": render_fps(portrait, data, held_out[:: max(1, len(held_out) // 20)]),
         "device": str(next(portrait.parameters()).device),
         "frames.train": clip.n_train,
@@ -135,6 +158,7 @@ class Renderings:
     def __init__(self, portrait: Portrait, data: ClipDataModule) -> None:
         self.data = data
         clip = data.clip
+        self.rest_code = portrait.rest_code
         self.background = data.frames.background.cpu().numpy()
         self.draw = frame_renderer(portrait, clip.focal, clip.centre, clip.size, self.background)
 
@@ -142,6 +166,11 @@ class Renderings:
         """Frame i, all learned; its torso where it was, or where the head pose lets expect it."""
         motion = self.data.frames.torso_motion[i] if torso_track else None
         return self.draw(self.data.poses[i], code, float(self.data.eye[i]), motion)
+
+    def eyes(self, i: int, control: float) -> Frame:
+        """Frame i with the mouth at rest and an eye control, percent of the image area."""
+        motion = self.data.frames.torso_motion[i]
+        return self.draw(self.data.poses[i], self.rest_code, control, motion)
 
     def head(self, i: int, code: Float[Tensor, " d"]) -> Frame:
         """Frame i with the learned head over the true torso and the background plate."""
@@ -171,19 +200,28 @@ class ImageMetrics:
 
 @dataclass
 class MouthMetrics:
-    """Landmark distance and mouth correlation of several renderings; nothing without a detector."""
+    """Landmark distance and mouth correlation of several renderings; nothing without a detector.
+
+    Of the rendering named full also how late its mouth is, against the true one and the sound.
+    """
 
     detector: FaceLandmarks | None
+    wave: Float[np.ndarray, " samples"]
+    fps: float
     reason: str = ""
     distance: dict[str, LandmarkDistance] = field(default_factory=dict)
     correlation: dict[str, MouthCorrelation] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.offset = MouthOffset(self.fps)
+        self.heard = {name: AudioOffset(self.wave, self.fps) for name in ("full", "truth")}
+
     @classmethod
-    def open(cls) -> MouthMetrics:
+    def open(cls, wave: Float[np.ndarray, " samples"], fps: float) -> MouthMetrics:
         try:
-            return cls(FaceLandmarks())
+            return cls(FaceLandmarks(), wave, fps)
         except UserError as error:
-            return cls(None, str(error))
+            return cls(None, wave, fps, str(error))
 
     def update(self, rendered: dict[str, Frame], truth: Frame) -> None:
         """Add a frame."""
@@ -195,10 +233,17 @@ class MouthMetrics:
                 found = self.detector.track([frame])
                 distance.update(found, true)
                 correlation.update(found, true)
+                if name == "full":
+                    opened, truly = (
+                        torch.from_numpy(mouth_opening(x.numpy())) for x in (found, true)
+                    )
+                    self.offset.update(opened, truly)
+                    self.heard["full"].update(opened)
+                    self.heard["truth"].update(truly)
 
     def compute(self) -> dict[str, Any]:
         if self.detector is None:
-            names = [f"{name}.lmd" for name in self.distance]
+            names = [f"{name}.lmd" for name in self.distance] + ["full.offset_ms"]
             return dict.fromkeys(names) | {f"{name}.reason": self.reason for name in names}
         distance = {
             f"{name}.lmd": float(metric.compute()) for name, metric in self.distance.items()
@@ -207,41 +252,114 @@ class MouthMetrics:
             f"{name}.mouth_correlation": float(metric.compute())
             for name, metric in self.correlation.items()
         }
-        return distance | correlation
+        heard = {
+            f"{name}.audio_{key}": float(value)
+            for name, metric in self.heard.items()
+            for key, value in metric.compute().items()
+        }
+        return distance | correlation | {"full.offset_ms": float(self.offset.compute())} | heard
 
 
 @dataclass
 class PerceptualMetric:
     """LPIPS of the full rendering, or nothing with the reason."""
 
-    model: Callable[[Tensor, Tensor], Tensor] | None
+    metric: PerceptualDistance | None
     reason: str = ""
-    distances: list[float] = field(default_factory=list)
 
     @classmethod
-    def open(cls) -> PerceptualMetric:
+    def open(cls, backbone: str | None) -> PerceptualMetric:
         try:
-            return cls(load_lpips())
+            return cls(PerceptualDistance(load_lpips(backbone)))
         except UserError as error:
             return cls(None, str(error))
 
     def update(self, rendered: Frame, truth: Frame) -> None:
         """Add a frame."""
-        if self.model is not None:
-            self.distances.append(float(self.model(_image(rendered), _image(truth))))
+        if self.metric is not None:
+            self.metric.update(_image(rendered), _image(truth))
 
     def compute(self) -> dict[str, Any]:
-        if self.model is None:
+        if self.metric is None:
             return {"full.lpips": None, "full.lpips.reason": self.reason}
-        return {"full.lpips": float(np.mean(self.distances))}
+        return {"full.lpips": float(self.metric.compute())}
 
 
-def held_out_sound(data: ClipDataModule) -> Sound:
+@dataclass
+class SyncMetric:
+    """SyncNet's judgement of several videos with the same sound, or nothing with the reason."""
+
+    metrics: dict[str, SyncConfidence]
+    names: tuple[str, ...]
+    reason: str = ""
+
+    @classmethod
+    def open(
+        cls,
+        weights: str | None,
+        wave: Float[np.ndarray, " samples"],
+        fps: float,
+        names: tuple[str, ...],
+    ) -> SyncMetric:
+        if fps != SYNCNET_FPS:
+            return cls({}, names, f"SyncNet judges 25 frames a second, and the clip has {fps:g}.")
+        try:
+            model: SyncNet = load_syncnet(weights)
+        except UserError as error:
+            return cls({}, names, str(error))
+        return cls({name: SyncConfidence(model, wave) for name in names}, names)
+
+    def update(self, frames: dict[str, Frame], box: Float[np.ndarray, " 3"]) -> None:
+        """Add a frame of each video, the face in the same place."""
+        for name, metric in self.metrics.items():
+            metric.update(torch.from_numpy(crop_face(frames[name], box))[None])
+
+    def compute(self) -> dict[str, Any]:
+        if not self.metrics:
+            name = f"{self.names[0]}.sync_confidence"
+            return {name: None, f"{name}.reason": self.reason}
+        return {
+            f"{name}.sync_{key}": float(value)
+            for name, metric in self.metrics.items()
+            for key, value in metric.compute().items()
+        }
+
+
+def eye_metrics(
+    portrait: Portrait, data: ClipDataModule, detector: FaceLandmarks | None, reason: str = ""
+) -> dict[str, Any]:
+    """How the eyes of held-out frames follow their control, or nothing with the reason.
+
+    The control goes from the clip's shut to its open eyes; the detector measures the eye ratio,
+    and the mouth's opening in distances of the outer eye corners.
+    """
+    if not portrait.head.eye_control:
+        reason = "The portrait was trained without eye control."
+    if detector is None or not portrait.head.eye_control:
+        return {"eye.response": None, "eye.response.reason": reason}
+    drawn, clip = Renderings(portrait, data), data.clip
+
+    def measure(frame: Frame, _: int) -> tuple[float, float]:
+        points = detector(frame)
+        if points is None:
+            return np.nan, np.nan
+        return eye_ratio(points, *clip.size), float(mouth_opening(points))
+
+    frames = np.linspace(clip.n_train, len(clip) - 1, EYE_FRAMES).round().astype(int).tolist()
+    controls = np.linspace(*data.eye_range, EYE_CONTROLS).tolist()
+    found = eye_response(drawn.eyes, frames, controls, measure)
+    values: dict[str, Any] = {f"eye.{name}": value for name, value in found.items()}
+    if np.isnan(found["response"]):
+        values["eye.response.reason"] = "No face was found in the rendered frames."
+    return values
+
+
+def held_out_wave(data: ClipDataModule) -> Float[np.ndarray, " samples"]:
     """The sound of the held-out frames."""
     clip = data.clip
     wave = load_audio(clip.root / "aud.wav")
     first, last = (int(clip.ids[i] / clip.fps * SAMPLE_RATE) for i in (clip.n_train, -1))
-    return Sound.of_samples(wave[first : last + round(SAMPLE_RATE / clip.fps)], SAMPLE_RATE)
+    return wave[first : last + round(SAMPLE_RATE / clip.fps)]
 
 
 def clip_image(data: ClipDataModule, i: int) -> Frame:

@@ -25,9 +25,10 @@ class RunFolder:
         root: outputs/<id>.
         settings: the resolved config; a run that did not finish is gone on with only when its
             settings are the same.
+        latest: whether `latest` points at it from now on.
     """
 
-    def __init__(self, root: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, root: Path, settings: dict[str, Any], latest: bool = True) -> None:
         fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,8 @@ class RunFolder:
         for name in ("previews", "checkpoints"):
             (self.path / name).mkdir(exist_ok=True)
         self.save()
-        _point(root / "latest", self.path.name)
+        if latest:
+            _point(root / "latest", self.path.name)
 
     @property
     def checkpoints(self) -> Path:

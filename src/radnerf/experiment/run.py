@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import time
 import warnings
 from contextlib import nullcontext
@@ -32,8 +31,9 @@ from radnerf.devices import choose_device
 from radnerf.errors import UserError
 from radnerf.experiment import launch
 from radnerf.experiment.compile import compile_ahead
-from radnerf.experiment.evaluate import encode, evaluate
+from radnerf.experiment.evaluate import encode
 from radnerf.experiment.folder import RunFolder, write_text
+from radnerf.experiment.measure import find_portrait, measure, measure_again
 from radnerf.fields.audio_net import mouth_codes, rest_code, smooth_track
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.metrics.report import write_metrics
@@ -71,10 +71,13 @@ def _run(config: DictConfig) -> dict[str, Any]:
     unknown = [name for name in stages if name not in STAGES]
     if unknown or not stages:
         raise UserError(f"stages={stages} is not a choice of {', '.join(STAGES)}.")
+    again = _only_tests(config)
+    if config.ckpt is not None and not again:
+        raise UserError("ckpt= is a portrait to test: give it together with stages=[test].")
     kernels.set_backend(config.kernels.backend)
 
     extractor = instantiate(config.audio.extractor)
-    if stages != ["preprocess"]:
+    if set(stages) & set(TRAINING):
         # First of all: weights that are not there are found before the work.
         _say(f"audio: {extractor.summary}")
     source = ClipSource(**OmegaConf.to_container(config.data, resolve=True))  # type: ignore[arg-type]
@@ -86,7 +89,7 @@ def _run(config: DictConfig) -> dict[str, Any]:
     if stages == ["preprocess"]:
         _say(f"clip: {root}")
         return {}
-    if launch.together(config.trainer) and ranks.count() == 1:
+    if launch.together(config.trainer) and ranks.count() == 1 and not again:
         count = launch.n_devices(config.trainer)
         if count > 1:
             _budgets(config, [name for name in TRAINING if name in stages])  # to refuse it once
@@ -99,15 +102,24 @@ def _experiment(
     config: DictConfig, clip_id: str, root: Path, preprocess_s: float
 ) -> dict[str, Any]:
     """Train and test on a clip folder; only the first process has metrics, and the run's folder."""
+    again = _only_tests(config)
     if ranks.rank() > 0:
-        return _train_and_test(config, clip_id, root, None)
+        return {} if again else _train_and_test(config, clip_id, root, None)
     settings: Any = OmegaConf.to_container(config, resolve=True)
-    folder = RunFolder(Path(config.outputs) / clip_id, settings)
+    runs = Path(config.outputs) / clip_id
+    ckpt = find_portrait(config.ckpt, runs) if again else None
+    folder = RunFolder(runs, settings, latest=ckpt is None)
     try:
         console.print(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
         write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         folder.state["seconds"].setdefault("preprocess", preprocess_s)
-        return _train_and_test(config, clip_id, root, folder)
+        if ckpt is None:
+            return _train_and_test(config, clip_id, root, folder)
+        _say(f"portrait: {ckpt}")
+        metrics = measure_again(config, ckpt, root, folder.path)
+        metrics["time.preprocess_s"] = folder.state["seconds"]["preprocess"]
+        _report(metrics, folder, _logger(config, folder))
+        return metrics
     finally:
         folder.release()
 
@@ -124,7 +136,7 @@ def _train_and_test(
     with ranks.first_goes_first():
         data.setup()
     portrait = _portrait(config, data)
-    logger = instantiate(config.logger, save_dir=str(path)) if config.logger and folder else False
+    logger = _logger(config, folder)
     budgets = _budgets(config, [name for name in TRAINING if name in stages])
     if budgets:
         _compile(config, portrait, data)
@@ -160,20 +172,16 @@ def _train_and_test(
     bundle = _bundle(clip_id, data, portrait)
     bundle.save(folder.path / "portrait.safetensors")
     _say(f"portrait: {folder.path / 'portrait.safetensors'}")
+    if "test" not in stages:
+        folder.finish()
+        return {}
     seconds: dict[str, float] = folder.state["seconds"]
-    metrics: dict[str, Any] = {}
-    if "test" in stages:
-        metrics = evaluate(portrait, data, folder.path / "test.mp4", seed=config.seed)
-        metrics |= {
-            "time.preprocess_s": seconds["preprocess"],
-            "time.train_s": sum(seconds.get(name, 0.0) for name in TRAINING),
-            "memory.peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "seed": config.seed,
-        }
-        write_metrics(folder.path / "metrics.json", metrics)
-        _log_metrics(logger, metrics)
-        _say(f"metrics: {folder.path / 'metrics.json'}")
-    folder.finish()
+    metrics = measure(config, portrait, bundle, data, folder.path)
+    metrics |= {
+        "time.preprocess_s": seconds["preprocess"],
+        "time.train_s": sum(seconds.get(name, 0.0) for name in TRAINING),
+    }
+    _report(metrics, folder, logger)
     return metrics
 
 
@@ -196,6 +204,7 @@ def _portrait(config: DictConfig, data: ClipDataModule) -> Portrait:
     box = [list(corner) for corner in config.model.head_box or data.clip.head_box]
     parts["audio_net"]["dim"] = data.audio.shape[-1]
     parts["head"] |= {"n_frames": n_frames, "box": box}
+    parts["head"].setdefault("eye_range", list(data.eye_range))
     parts["head_grid"]["box"] = box
     parts["torso"]["n_frames"] = n_frames
     if config.model.refine_cameras:
@@ -329,10 +338,26 @@ def _bundle(clip_id: str, data: ClipDataModule, portrait: Portrait) -> PortraitB
     )
 
 
-def _log_metrics(logger: Any, metrics: dict[str, Any]) -> None:
+def _only_tests(config: DictConfig) -> bool:
+    """Whether a portrait of before is tested."""
+    return "test" in config.stages and not set(config.stages) & set(TRAINING)
+
+
+def _logger(config: DictConfig, folder: RunFolder | None) -> Any:
+    """Logger of the run, in the process that has its folder."""
+    if folder is None or not config.logger:
+        return False
+    return instantiate(config.logger, save_dir=str(folder.path))
+
+
+def _report(metrics: dict[str, Any], folder: RunFolder, logger: Any) -> None:
+    """Write and log the metrics: the run is finished."""
+    write_metrics(folder.path / "metrics.json", metrics)
+    _say(f"metrics: {folder.path / 'metrics.json'}")
     if logger:
         numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
         logger.log_metrics({f"test/{key}": value for key, value in numbers.items()})
+    folder.finish()
 
 
 def _say(line: str) -> None:

@@ -15,13 +15,16 @@ from torch import Tensor
 
 from radnerf.data.clip import Clip, read_image, to_memory_pose
 from radnerf.errors import UserError
+from radnerf.geometry.eyes import HALF_SHUT, OPEN_EYE, closedness, eye_range
 from radnerf.geometry.rotations import rotation_from_vector
 from radnerf.inference.bundle import PortraitBundle
 
 ORBIT_SECONDS = 6.0
 ORBIT_DEGREES = (3.0, 15.0)  # at least, so that it is seen, and at most
-BLINK_INTERVAL = (2.0, 6.0)  # seconds between blinks of a person who speaks
-BLINK_CLOSING, BLINK_CLOSED, BLINK_OPENING = 0.07, 0.04, 0.12  # seconds
+# Seconds from a blink to the next of a person who speaks: log-normal, mean 4, two thirds 3 to 5.
+BLINK_MEDIAN, BLINK_SPREAD, BLINK_LEAST = 3.85, 0.28, 1.0
+BLINK_CLOSING, BLINK_CLOSED, BLINK_OPENING = (0.10, 0.15), 0.04, 0.20  # seconds
+WIDEST_EYE = 0.3  # end of the sensible control range, with 0.25 as usually open
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 
 Poses = Float[Tensor, "t 4 4"]
@@ -128,42 +131,58 @@ def eye_track(bundle: PortraitBundle, eyes: str | float, n_frames: int, seed: in
     """Eye opening of n_frames frames, in percent of the image area.
 
     Args:
-        eyes: own | blink | a number from 0 to 1 (0.25 is open in a usual portrait).
+        eyes: own | blink | a number from 0, shut, over 0.25, open, to 0.3, as wide as ever, of
+            this person: never wider or tighter than the clip showed, so that the field need not
+            guess. More than 0.3 is 0.3.
 
     Raises:
         UserError: none of these.
     """
     own = bundle.eye.numpy().astype(np.float64)
+    shut, opened = limits = eye_range(own)
     if eyes == "own":
-        # Smoothed over 3 frames, as the paper does at test: landmarks flicker.
+        # Smoothed over 3 frames, as the paper does at test: landmarks flicker. Not in blinks,
+        # which it would leave half open.
         smooth = np.convolve(np.pad(own, 1, "edge"), np.full(3, 1 / 3), "valid")
+        smooth = np.where(closedness(own, limits) > HALF_SHUT, own, smooth)
         return np.asarray(smooth[ping_pong(n_frames, len(own))])
     if eyes == "blink":
-        # Never wider or tighter than the clip showed, so that the field need not guess.
-        opened, closed = float(np.quantile(own, 0.7)), float(own.min())
         closing = blinks(n_frames, bundle.fps, np.random.default_rng(seed))
-        return np.asarray(opened + (closed - opened) * closing)
+        return np.asarray(opened + (shut - opened) * closing)
     try:
         value = float(eyes)
     except ValueError:
         value = math.nan
     if not 0.0 <= value <= 1.0:
         raise UserError(f"eyes={eyes} is neither own, blink nor a number from 0 (shut) to 1.")
-    return np.full(n_frames, value)
+    widest = max(opened, float(own.max()))
+    ratio = np.interp(value, (0.0, OPEN_EYE, WIDEST_EYE), (shut, opened, widest))
+    return np.full(n_frames, float(ratio))
 
 
 def blinks(n_frames: int, fps: float, rng: np.random.Generator) -> Float[np.ndarray, " n_frames"]:
-    """How far the lids are closed in each frame, 0 open to 1 shut, with blinks 2 to 6 s apart."""
+    """How far the lids are closed in each frame, 0 open to 1 shut.
+
+    Blinks are log-normally apart; lids fall in 0.10 to 0.15 s and rise in 0.2 s, slow at both
+    ends. A blink is a function of the generator's seed, whatever n_frames.
+    """
     time = np.arange(n_frames) / fps
     closed = np.zeros(n_frames)
-    start = rng.uniform(*BLINK_INTERVAL)
+    # The recording starts somewhere between two blinks.
+    start = _to_next_blink(rng) * rng.random()
     while start < n_frames / fps:
-        shut = start + BLINK_CLOSING
+        shut = start + rng.uniform(*BLINK_CLOSING)
         opening = shut + BLINK_CLOSED
         knots = (start, shut, opening, opening + BLINK_OPENING)
-        closed = np.maximum(closed, np.interp(time, knots, (0.0, 1.0, 1.0, 0.0)))
-        start += rng.uniform(*BLINK_INTERVAL)
+        ramp = np.interp(time, knots, (0.0, 1.0, 1.0, 0.0))
+        closed = np.maximum(closed, ramp * ramp * (3 - 2 * ramp))
+        start += _to_next_blink(rng)
     return closed
+
+
+def _to_next_blink(rng: np.random.Generator) -> float:
+    """Seconds from a blink's start to the next one's."""
+    return max(BLINK_LEAST, float(rng.lognormal(np.log(BLINK_MEDIAN), BLINK_SPREAD)))
 
 
 def background_image(

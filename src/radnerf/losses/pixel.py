@@ -26,3 +26,17 @@ def outside_motion(ambient: Float[Tensor, " n"], face: Bool[Tensor, " n"]) -> Fl
     Face-region (dynamic) regularization: what is not face must not move with the audio.
     """
     return torch.mean(ambient * ~face)
+
+
+def eye_error(
+    prediction: Float[Tensor, "n 3"],
+    target: Float[Tensor, "n 3"],
+    eyes: Bool[Tensor, " n"],
+    closed: Float[Tensor, " n"],
+) -> Float[Tensor, ""]:
+    """Mean squared error over all rays, of those at the eyes in proportion to how shut these are.
+
+    Shut eyes are a few pixels of a few frames: in the colour error alone they hardly count.
+    """
+    error = ((prediction - target) ** 2).mean(-1)
+    return torch.mean(error * (eyes * closed))

@@ -10,6 +10,7 @@ import torch.nn.functional as nnf
 import torchmetrics
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from radnerf.errors import UserError
 
@@ -58,6 +59,33 @@ class Lpips(nn.Module):
             x = nnf.relu(layer(x))
             seen.append(x)
         return seen
+
+
+class PerceptualDistance(Metric):
+    """LPIPS: mean distance of pairs of images; NaN without any.
+
+    Args:
+        model: see load_lpips.
+    """
+
+    full_state_update = False
+    higher_is_better = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, model: Lpips) -> None:
+        super().__init__()
+        self.model = model
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, rendered: Float[Tensor, "n 3 h w"], true: Float[Tensor, "n 3 h w"]) -> None:
+        """Add images in [0, 1]."""
+        self.total += self.model(rendered, true).sum()
+        self.count += len(rendered)
+
+    def compute(self) -> Tensor:
+        return self.total / self.count
 
 
 def load_lpips(backbone: str | Path | None = None) -> Lpips:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from radnerf import ranks
@@ -17,28 +17,24 @@ from radnerf.fields.audio_net import mouth_codes, pretrain_audio_net
 from radnerf.fields.head import HeadState
 from radnerf.geometry.hull import cell_centres, visual_hull
 from radnerf.geometry.shell import face_shell
-from radnerf.losses import alpha_entropy, color_error, outside_motion, structural_error
+from radnerf.losses import (
+    LipsLoss,
+    PortraitLoss,
+    alpha_entropy,
+    color_error,
+    eye_error,
+    outside_motion,
+)
 from radnerf.modules.stage import StageModule
 from radnerf.rendering.head import distortion
-from radnerf.types import Batch, RenderOutput, Samples
-
-
-@dataclass(frozen=True)
-class HeadLoss:
-    """Weights of the head's losses."""
-
-    entropy: float = 1e-4
-    region: float = 0.1  # at the end of the stage; rises linearly from zero
-    structural: float = 0.01  # on lips patches
-    distortion: float = 0.0  # of the weights along a ray; the paper has none
-    mask: float = 0.0  # squared error of alpha against the parsing; the paper has none
+from radnerf.types import Batch, Rays, RenderOutput, Samples
 
 
 class HeadModule(StageModule):
     """Learns head and audio net against the true torso over the background plate.
 
     Args:
-        loss_weights: see HeadLoss.
+        losses: see PortraitLoss.
         grid_every: steps between updates of the occupancy grid; 0 leaves it as it is.
         samples_per_step: batches grow or shrink towards this many field samples, so that a step
             costs the same while the grid tightens; None keeps sampling.n_rays.
@@ -56,7 +52,7 @@ class HeadModule(StageModule):
     def __init__(
         self,
         *args: Any,
-        loss_weights: HeadLoss,
+        losses: PortraitLoss,
         grid_every: int = 16,
         samples_per_step: int | None = None,
         warm_start_steps: int = 0,
@@ -70,7 +66,7 @@ class HeadModule(StageModule):
         self.shown = tuple(shown)
         self.hull = hull
         self.augment = augment
-        self.loss_weights = loss_weights
+        self.losses = losses
         self.grid_every = grid_every
         self.samples_per_step = samples_per_step
 
@@ -160,35 +156,60 @@ class HeadModule(StageModule):
 
         self.portrait.head_grid.update(density, generator)
 
+    def eyes_elsewhere(
+        self, rays: Rays, eyes: Bool[Tensor, " n"], state: HeadState
+    ) -> tuple[Rays, HeadState]:
+        """Rays that miss the eyes get the eye control of other frames: see EyeLoss.elsewhere.
+
+        The other frames' rows follow the frames' own, in the same order.
+        """
+        if not self.losses.eye.elsewhere:
+            return rays, state
+        order = torch.randperm(len(state.eye), generator=self.generator(3), device=self.device)
+        doubled = HeadState(
+            torch.cat([state.code, state.code]),
+            torch.cat([state.eye, state.eye[order]]),
+            torch.cat([state.appearance, state.appearance]),
+        )
+        return replace(rays, frame=rays.frame + len(order) * ~eyes), doubled
+
+    def eye_term(self, pixels: Tensor, batch: Batch) -> Tensor:
+        """Weighted error at shut eyes."""
+        head = self.portrait.head
+        openness = head.opening(batch.conditioning.eye)
+        closed = (1 - openness).clamp(0, 1)[batch.rays.frame]
+        return self.losses.eye.weight * eye_error(pixels, batch.target, batch.eyes, closed)
+
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        weights = self.loss_weights
+        losses = self.losses
         jitter = torch.rand(
             len(batch.xy), generator=self.generator(1, own=True), device=batch.xy.device
         )
         rays = self.portrait.refined(batch.rays, batch.conditioning)
-        out, samples = self.portrait.render_head(
-            rays,
-            self.head_state(batch),
-            jitter,
-            with_weights=True,
-        )
+        batch = replace(batch, rays=rays)
+        rays, state = self.eyes_elsewhere(rays, batch.eyes, self.head_state(batch))
+        out, samples = self.portrait.render_head(rays, state, jitter, with_weights=True)
         if self.grid_every:
-            self.observe(replace(batch, rays=rays), out, samples)
+            self.observe(batch, out, samples)
         self.balance(samples, len(batch.xy))
         pixels = out.rgb + batch.behind * (1 - out.alpha[:, None])
         terms = {
             "color": color_error(pixels, batch.target),
-            "entropy": weights.entropy * alpha_entropy(out.alpha),
+            "entropy": losses.entropy.weight * alpha_entropy(out.alpha),
             "region": self.region_weight * outside_motion(out.ambient, batch.face),
         }
-        if out.weights is not None and weights.distortion:
+        if losses.eye.weight:
+            terms["eye"] = self.eye_term(pixels, batch)
+        if out.weights is not None and losses.distortion.weight:
             # Fog must first become dense where it should be, before it is drawn together.
             ramp = min(1.0, 5 * self.progress)
-            terms["distortion"] = weights.distortion * ramp * distortion(out.weights, samples)
-        if weights.mask:
-            terms["mask"] = weights.mask * torch.mean((out.alpha - batch.head.float()) ** 2)
-        if batch.patch is not None:
-            terms["structural"] = weights.structural * patch_error(pixels, batch)
+            weight = losses.distortion.weight * ramp
+            terms["distortion"] = weight * distortion(out.weights, samples)
+        if losses.mask.weight:
+            error = torch.mean((out.alpha - batch.head.float()) ** 2)
+            terms["mask"] = losses.mask.weight * error
+        if batch.patch is not None and losses.lips.weight:
+            terms["lips"] = losses.lips.weight * patch_error(losses.lips, pixels, batch)
         return torch.stack(list(terms.values())).sum(), terms | {
             "psnr": -10 * torch.log10(terms["color"].detach()),
             "samples_per_ray": torch.tensor(len(samples.t) / max(1, len(batch.xy))),
@@ -210,7 +231,7 @@ class HeadModule(StageModule):
     @property
     def region_weight(self) -> float:
         """Weight of the face-region regularization now."""
-        return self.loss_weights.region * self.progress
+        return self.losses.region.weight * self.progress
 
     def balance(self, samples: Samples, n_rays: int) -> None:
         """Draw as many rays next time as make about samples_per_step samples."""
@@ -235,14 +256,14 @@ class LipsModule(HeadModule):
 
     @property
     def region_weight(self) -> float:
-        return self.loss_weights.region
+        return self.losses.region.weight
 
 
-def patch_error(pixels: Tensor, batch: Batch) -> Tensor:
-    """Structural error of a batch of patches."""
+def patch_error(error: LipsLoss, pixels: Tensor, batch: Batch) -> Tensor:
+    """An error of a batch of patches."""
     assert batch.patch is not None
     height, width = batch.patch
     images = [
         value.view(-1, height, width, 3).permute(0, 3, 1, 2) for value in (pixels, batch.target)
     ]
-    return structural_error(images[0], images[1])
+    return error(images[0], images[1])

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from radnerf.fields.torso import TorsoState
 from radnerf.losses import alpha_entropy, color_error
 from radnerf.modules.head import HeadModule, patch_error
 from radnerf.modules.stage import StageModule
@@ -79,7 +80,7 @@ class JointModule(HeadModule):
 
     @property
     def region_weight(self) -> float:
-        return self.loss_weights.region
+        return self.losses.region.weight
 
     def on_train_start(self) -> None:
         StageModule.on_train_start(self)
@@ -95,28 +96,32 @@ class JointModule(HeadModule):
         )[0]
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        weights = self.loss_weights
+        losses = self.losses
         portrait = self.portrait
         jitter = torch.rand(
             len(batch.xy), generator=self.generator(1, own=True), device=batch.xy.device
         )
+        seen = portrait.refined(batch.rays, batch.conditioning)
+        rays, head_state = self.eyes_elsewhere(seen, batch.eyes, self.head_state(batch))
+        torso_state = portrait.torso_state(batch.conditioning)
+        if rays is not seen:  # the torso has a row for each of the head's
+            torso_state = TorsoState(
+                *(torch.cat([rows, rows]) for rows in (torso_state.features, torso_state.motion))
+            )
         pixels, head, samples = portrait.render_pixels(
-            portrait.refined(batch.rays, batch.conditioning),
-            batch.xy,
-            batch.background,
-            self.head_state(batch),
-            portrait.torso_state(batch.conditioning),
-            jitter,
+            rays, batch.xy, batch.background, head_state, torso_state, jitter
         )
         over_truth = head.rgb + batch.behind * (1 - head.alpha[:, None])
         terms = {
             "color": color_error(pixels, batch.target),
             # Keeps the head a head: it must not take over what the torso fails to show.
             "head": color_error(over_truth, batch.target),
-            "entropy": weights.entropy * alpha_entropy(head.alpha),
+            "entropy": losses.entropy.weight * alpha_entropy(head.alpha),
         }
-        if batch.patch is not None:
-            terms["structural"] = weights.structural * patch_error(pixels, batch)
+        if losses.eye.weight:
+            terms["eye"] = self.eye_term(pixels, batch)
+        if batch.patch is not None and losses.lips.weight:
+            terms["lips"] = losses.lips.weight * patch_error(losses.lips, pixels, batch)
         return torch.stack(list(terms.values())).sum(), terms | {
             "psnr": -10 * torch.log10(terms["color"].detach()),
             "samples_per_ray": torch.tensor(len(samples.t) / max(1, len(batch.xy))),

@@ -1,0 +1,122 @@
+"""Portraits that are tested again: stages=[test] ckpt=PATH, and with another speaker's audio."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from experiment.training import composed
+from inference.fakes import write_wav
+
+from radnerf.data.demo import make_demo_clip
+from radnerf.errors import UserError
+from radnerf.experiment import run
+from radnerf.experiment.measure import find_portrait
+from radnerf.metrics import KEYS
+
+SHORT = ("model.stages.head.warm_start_steps=20", "minutes=null", "logger=none", "previews=1")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Folder of a run of a few steps, and its metrics."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_demo_clip(folder / "data" / "demo", 2.0, 48)
+    return folder, run(config(folder, "steps=8"))
+
+
+def config(folder: Path, *overrides: str) -> Any:
+    where = (f"data.folder={folder}/data", f"outputs={folder}/outputs")
+    return composed(*SHORT, *where, "data.demo.seconds=2", "data.demo.size=48", *overrides)
+
+
+def test_a_portrait_tested_again_has_the_same_figures(first: tuple[Path, dict[str, Any]]) -> None:
+    folder, metrics = first
+    runs = folder / "outputs" / "demo"
+    trained = (runs / "latest").resolve()
+    again = run(config(folder, "stages=[test]"))
+    for name in ("head.psnr", "full.psnr", "full.ssim", "control.mean_frame.psnr", "frames.test"):
+        assert again[name] == pytest.approx(metrics[name], abs=1e-3), name
+    assert again["portrait"] == str(trained / "portrait.safetensors")
+    assert (runs / "latest").resolve() == trained, "latest still has the portrait"
+    reports = sorted(runs.glob("20*/metrics.json"))
+    assert len(reports) == 2
+    written = json.loads(reports[-1].read_text())
+    assert set(KEYS) <= written.keys() and written["time.train_s"] is None
+    assert (reports[-1].parent / "test.mp4").stat().st_size > 0
+
+
+def test_every_metric_that_lacks_something_says_what(first: tuple[Path, dict[str, Any]]) -> None:
+    _, metrics = first
+    assert metrics["full.sync_confidence"] is None
+    assert "syncnet_v2.model" in metrics["full.sync_confidence.reason"]
+    missing = {k for k, v in metrics.items() if v is None or v != v}
+    assert "full.psnr" not in missing and "head.psnr" not in missing
+
+
+def test_another_voice_on_the_held_out_poses(
+    first: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, _ = first
+    audio = write_wav(tmp_path / "other.wav", 0.5, 16_000)
+    ckpt = folder / "outputs" / "demo" / "latest"
+    again = run(config(folder, "stages=[test]", f"ckpt={ckpt}", f"test.audio={audio}"))
+    assert again["cross.audio"] == "other.wav"
+    assert again["cross.frames"] == round(0.5 * 25)
+    assert again["cross.sync_confidence"] is None
+    videos = sorted((folder / "outputs" / "demo").glob("20*/cross.mp4"))
+    assert len(videos) == 1 and videos[0].stat().st_size > 0
+
+
+def test_a_portrait_is_found_or_the_sentence_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no trained portrait.*train one first"):
+        find_portrait(None, tmp_path)
+    for name in ("2026-01-01_00-00-00", "2026-01-02_00-00-00", "2026-01-03_00-00-00"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=r"has no portrait\.safetensors"):
+        find_portrait(tmp_path / "2026-01-03_00-00-00", tmp_path)
+    for name in ("2026-01-01_00-00-00", "2026-01-02_00-00-00"):
+        (tmp_path / name / "portrait.safetensors").touch()
+    (tmp_path / "latest").symlink_to("2026-01-01_00-00-00")
+    newest = tmp_path / "2026-01-02_00-00-00" / "portrait.safetensors"
+    assert find_portrait(None, tmp_path) == newest
+    assert find_portrait(newest.parent, tmp_path) == newest
+    assert find_portrait(str(newest), tmp_path) == newest
+
+
+def test_training_from_a_portrait_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"together with stages=\[test\]"):
+        run(config(tmp_path, "ckpt=some.safetensors"))
+
+
+def test_sync_is_measured_on_rendered_frames(
+    first: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With weights (random ones here) the figures are there; the face is cut out of each frame."""
+    import torch
+
+    from radnerf.experiment import evaluate
+    from radnerf.metrics.syncnet import SyncNet
+
+    class Small(SyncNet):
+        def __init__(self) -> None:
+            torch.nn.Module.__init__(self)
+
+        def see(self, faces: torch.Tensor) -> torch.Tensor:
+            return faces.float().mean((1, 2, 3))
+
+        def hear(self, coefficients: torch.Tensor) -> torch.Tensor:
+            return coefficients[:, :3].mean(2)
+
+    monkeypatch.setattr(evaluate, "load_syncnet", lambda path: Small())
+    sync = evaluate.SyncMetric.open("w", np.zeros(16000, np.float32), 25.0, ("full",))
+    for grey in range(12):
+        sync.update({"full": np.full((60, 60, 3), grey, np.uint8)}, np.array([30.0, 30.0, 10.0]))
+    found = sync.compute()
+    assert set(found) == {f"full.sync_{x}" for x in ("confidence", "distance", "offset_frames")}
+    assert all(np.isfinite(value) for value in found.values())
+    other = evaluate.SyncMetric.open("w", np.zeros(16000, np.float32), 30.0, ("full",))
+    assert "25 frames" in other.compute()["full.sync_confidence.reason"]
