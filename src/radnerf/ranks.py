@@ -34,7 +34,11 @@ def joined() -> Iterator[None]:
     if count() > 1 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    backend = "gloo"
+    if torch.cuda.is_available():
+        backend = "cpu:gloo,cuda:nccl"
+        # Until Lightning chooses: not all on the first GPU.
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield

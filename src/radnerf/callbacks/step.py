@@ -11,6 +11,8 @@ from radnerf import ranks
 from radnerf.modules.stage import StageModule
 from radnerf.signals import StopRequest
 
+DROPOUT = 100  # a purpose of StageModule.seed_of, beside those of the modules
+
 
 class StepControl(pl.Callback):
     """Random numbers by the step's number; the first process's clock and any one's signal for all.
@@ -34,7 +36,7 @@ class StepControl(pl.Callback):
     ) -> None:
         assert isinstance(module, StageModule)
         # For dropout, which takes no generator.
-        torch.manual_seed(module.seed_of(3, own=True))
+        torch.manual_seed(module.seed_of(DROPOUT, own=True))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, *_args: Any
