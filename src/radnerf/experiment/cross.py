@@ -13,7 +13,7 @@ from rich.progress import track
 from radnerf.audio import load_audio
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
-from radnerf.experiment.evaluate import GIVE_BACK_EVERY, SyncMetric
+from radnerf.experiment.evaluate import GIVE_BACK_EVERY, SyncMetric, heard_values
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.driver import Driver
@@ -71,5 +71,5 @@ def evaluate_cross(
                 opening = mouth_opening(detector.track([frame]).numpy())
                 heard.update(torch.from_numpy(opening))
     if detector is not None:
-        values |= {f"cross.audio_{key}": float(v) for key, v in heard.compute().items()}
+        values |= heard_values("cross", heard)
     return values | sync.compute()

@@ -252,12 +252,19 @@ class MouthMetrics:
             f"{name}.mouth_correlation": float(metric.compute())
             for name, metric in self.correlation.items()
         }
-        heard = {
-            f"{name}.audio_{key}": float(value)
-            for name, metric in self.heard.items()
-            for key, value in metric.compute().items()
-        }
-        return distance | correlation | {"full.offset_ms": float(self.offset.compute())} | heard
+        values = distance | correlation | {"full.offset_ms": float(self.offset.compute())}
+        for name, metric in self.heard.items():
+            values |= heard_values(name, metric)
+        return values
+
+
+def heard_values(name: str, metric: AudioOffset) -> dict[str, Any]:
+    """Figures of a mouth against its sound, with the reason where there are none."""
+    values: dict[str, Any] = {f"{name}.audio_{k}": float(v) for k, v in metric.compute().items()}
+    if np.isnan(values[f"{name}.audio_offset_ms"]):
+        reason = "Less than 4 seconds, or a mouth or sound that never changes."
+        values[f"{name}.audio_offset_ms.reason"] = reason
+    return values
 
 
 @dataclass

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
-from radnerf.audio.sync import lead_correlations
+from radnerf.audio.sync import SHORTEST, lead_correlations
 
 MAX_LAG = 0.4  # seconds searched to both sides
 
@@ -54,7 +54,7 @@ class AudioOffset(Metric):
             heard.
         correlation: of mouth opening and loudness there, both without their slow parts.
 
-    NaN when the mouth never moves or on less than a second.
+    NaN when the mouth never moves, or on less than 4 seconds: chance then correlates as well.
 
     Args:
         wave: the sound from the first frame on.
@@ -78,7 +78,7 @@ class AudioOffset(Metric):
         opening = fill_gaps(torch.cat(self.opening).numpy())
         leads, correlation = lead_correlations(opening, self.wave, self.fps)
         best = int(correlation.argmax())
-        found = bool(correlation[best] > 0)
+        found = bool(correlation[best] > 0) and len(opening) >= SHORTEST * self.fps
         return {
             "offset_ms": torch.tensor(-1000.0 * leads[best] if found else torch.nan),
             "correlation": torch.tensor(float(correlation[best]) if found else torch.nan),
