@@ -5,10 +5,11 @@ from omegaconf import DictConfig
 from radnerf import cli
 
 
-def train(config: DictConfig) -> None:
+def train(config: DictConfig) -> float | None:
     from radnerf.experiment import run
 
-    run(config)
+    metrics = run(config)
+    return metrics.get(config.objective)
 
 
 if __name__ == "__main__":
