@@ -16,10 +16,11 @@ PATHS = (
 )
 
 
-def train(config: DictConfig) -> None:
+def train(config: DictConfig) -> float | None:
     from radnerf.experiment import run
 
-    run(config)
+    metrics = run(config)
+    return metrics.get(config.objective)
 
 
 if __name__ == "__main__":

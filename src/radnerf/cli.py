@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -15,16 +16,19 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from radnerf import sweep
 from radnerf.errors import UserError
 
+failed_jobs: list[sweep.Job] = []  # of a sweep, in this process
 INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
 
 
 def run(
-    task: Callable[[DictConfig], None], config_name: str, paths: Collection[str] = ()
+    task: Callable[[DictConfig], Any], config_name: str, paths: Collection[str] = ()
 ) -> NoReturn:
     """Run a script's task with its Hydra configuration, then exit.
 
@@ -55,27 +59,66 @@ def run(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    sys.exit(0)
+    sys.exit(1 if failed_jobs else 0)
 
 
-def _guarded(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """The task, leaving at once on a user's error: Hydra would print the options again."""
+def _guarded(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """The task, leaving at once on a user's error: Hydra would print the options again.
+
+    A job of a sweep that fails notes it, and the sweep goes on.
+    """
 
     script = Path(task.__code__.co_filename).name
 
-    def guarded(config: DictConfig) -> None:
+    def guarded(config: DictConfig) -> Any:
+        job = sweep.current_job(script)
+        if job is not None:
+            return _job(attempt, config, job)
         try:
-            # Unresolved: interpolations of missing values would fail one by one.
-            if missing := list(_missing(OmegaConf.to_container(config))):
-                given = " ".join(f"{name}=..." for name in missing)
-                raise UserError(f"What to use is missing: add {given}; {_help(script)}")
-            task(config)
+            return attempt(config)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             _fail(explain(error, script))
+
+    def attempt(config: DictConfig) -> Any:
+        # Unresolved: interpolations of missing values would fail one by one.
+        if missing := list(_missing(OmegaConf.to_container(config))):
+            given = " ".join(f"{name}=..." for name in missing)
+            raise UserError(f"What to use is missing: add {given}; {_help(script)}")
+        return task(config)
 
     # Hydra names the job after the module of the task.
     guarded.__module__ = task.__module__
     return guarded
+
+
+def _job(task: Callable[[DictConfig], Any], config: DictConfig, job: sweep.Job) -> Any:
+    """A job of a sweep: its result, or NaN (no optimum of any search) when it fails."""
+    job.note("running")
+    try:
+        sweep.share_cores()
+        result = task(config)
+    except Exception as error:
+        try:
+            sentence = " ".join(explain(error, job.command.split()[1]).split())
+        except Exception:
+            traceback.print_exc()
+            sentence = f"{type(error).__name__}: {error}"
+        job.note("failed", sentence)
+        failed_jobs.append(job)
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        return float("nan")
+    job.note("finished")
+    return result
+
+
+class SweepSummary(Callback):
+    """Says at the end of a sweep which jobs failed and how to repeat them; then exit code 1."""
+
+    def on_multirun_end(self, config: DictConfig, **_kwargs: Any) -> None:
+        text, n_failed = sweep.summary(Path(config.hydra.sweep.dir))
+        print(text, flush=True)
+        if n_failed:
+            sys.exit(1)
 
 
 def _missing(config: Any, prefix: str = "") -> Iterator[str]:
@@ -98,6 +141,9 @@ def explain(error: BaseException, script: str) -> str:
             return str(link)
         link = link.__cause__ or link.__context__
     more, text = _help(script), str(error)
+    if found := re.search(r"hydra/(launcher|sweeper)/(?P<name>\w+)", text):
+        extra = {"joblib": "sweep", "optuna": "optuna", "ray": "ray"}.get(found["name"], "slurm")
+        return f"hydra/{found[1]}={found['name']} is not installed: pip install 'radnerf[{extra}]'."
     if found := re.search(r"Could not override '(?P<name>[^']+)'", text):
         return f"There is no option '{found['name']}': {more}"
     if found := re.search(r"Could not (?:find|load) '(?P<name>[^']+)'", text):

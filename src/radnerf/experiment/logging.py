@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import WandbLogger
 
+from radnerf.sweep import current_job
+
 
 def wandb_logger(project: str, save_dir: str, offline: bool | None = None) -> WandbLogger:
     """Logger of a run; without an API key it writes offline files, to be synced later.
@@ -21,7 +23,9 @@ def wandb_logger(project: str, save_dir: str, offline: bool | None = None) -> Wa
         print(f"W&B: no API key, logging offline to {save_dir}/wandb (`wandb sync` uploads it)")
     os.environ.setdefault("WANDB_SILENT", "true")
     name = "/".join(Path(save_dir).parts[-2:])
-    return WandbLogger(project=project, save_dir=save_dir, offline=offline, name=name)
+    job = current_job()
+    group = {} if job is None else {"group": job.sweep, "job_type": "sweep", "tags": job.overrides}
+    return WandbLogger(project=project, save_dir=save_dir, offline=offline, name=name, **group)
 
 
 def has_key() -> bool:

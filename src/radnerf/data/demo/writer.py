@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -187,18 +188,22 @@ def write_demo_clip(
 def make_demo_clip(root: Path, seconds: float = 12.0, size: int = 160, seed: int = 0) -> None:
     """Have a demo clip in root: written whole or not at all, and only when it is not there yet."""
     root = Path(root)
-    wanted = {"seconds": seconds, "size": size, "seed": seed, "version": VERSION}
-    if (root / "clip.json").is_file() and read_meta(root).get("source") == {"demo": wanted}:
-        return
-    unfinished = root.with_name(root.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with Progress() as bar:
-        task = bar.add_task("drawing the demo clip")
-        write_demo_clip(
-            unfinished, seconds, size, seed, lambda i, n: bar.update(task, completed=i, total=n)
-        )
-    shutil.rmtree(root, ignore_errors=True)
-    unfinished.rename(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    # The jobs of a sweep may all want it at once: the first makes it, the others wait.
+    with root.with_name(f".{root.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = {"seconds": seconds, "size": size, "seed": seed, "version": VERSION}
+        if (root / "clip.json").is_file() and read_meta(root).get("source") == {"demo": wanted}:
+            return
+        unfinished = root.with_name(root.name + ".part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        with Progress() as bar:
+            task = bar.add_task("drawing the demo clip")
+            write_demo_clip(
+                unfinished, seconds, size, seed, lambda i, n: bar.update(task, completed=i, total=n)
+            )
+        shutil.rmtree(root, ignore_errors=True)
+        unfinished.rename(root)
 
 
 def write_demo_video(
