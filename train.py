@@ -6,13 +6,8 @@ from radnerf import cli
 
 PATHS = (
     *("data.video", "data.root", "data.folder", "outputs"),
-    *(f"audio.extractor.{name}" for name in ("model", "checkpoint", "file")),
-)
-
-
-PATHS = (
-    *("data.video", "data.root", "data.folder", "outputs"),
     *("ckpt", "test.audio", "metrics.lpips", "metrics.syncnet"),
+    *(f"audio.extractor.{name}" for name in ("model", "checkpoint", "file")),
 )
 
 

@@ -37,7 +37,8 @@ def test_the_coordinate_starts_as_the_shape_of_the_mouth(dim: int) -> None:
 
 
 def test_a_clips_own_eyes_are_the_control_the_net_sees() -> None:
-    config = {"spatial": GridEncoding(3, n_levels=2), "ambient": GridEncoding(2, n_levels=2)}
+    grids = [GridEncoding(dim, n_levels=2) for dim in (3, 2)]
+    config = {"spatial": grids[0], "conditioning": AudioCoordinate(grids[1])}
     config |= {"box": [[-1, -1, -1], [1, 1, 1]], "n_frames": 1}
     codes, eye, index = torch.zeros(3, 64), torch.tensor([0.04, 0.14, 0.24]), torch.zeros(3).long()
     own = HeadField(**config, eye_range=(0.04, 0.24)).state(codes, eye, index)
