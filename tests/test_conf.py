@@ -27,7 +27,7 @@ CHOICES = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
     if path.parent.name not in ("data", "render")
-)
+) + sorted(f"experiment=ablation/{path.stem}" for path in CONF.glob("experiment/ablation/*.yaml"))
 # What has no default.
 GIVEN = {
     "audio=deepspeech": ["audio.extractor.checkpoint=a.ckpt"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
 
@@ -24,7 +25,9 @@ def wandb_logger(project: str, save_dir: str, offline: bool | None = None) -> Wa
     os.environ.setdefault("WANDB_SILENT", "true")
     name = "/".join(Path(save_dir).parts[-2:])
     job = current_job()
-    group = {} if job is None else {"group": job.sweep, "job_type": "sweep", "tags": job.overrides}
+    group: dict[str, Any] = (
+        {} if job is None else {"group": job.sweep, "job_type": "sweep", "tags": job.overrides}
+    )
     return WandbLogger(project=project, save_dir=save_dir, offline=offline, name=name, **group)
 
 
