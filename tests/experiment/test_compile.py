@@ -10,6 +10,7 @@ import pytest
 import torch
 from experiment import tiny
 
+from radnerf import kernels
 from radnerf.audio import MelExtractor
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.experiment import run
@@ -32,6 +33,7 @@ def test_training_compiles_nothing_more(
 
     monkeypatch.setattr(numba_runtime, "run", noted)
     config = tiny.config(tiny_clip, tmp_path, "steps=8", "kernels=cpu", "stages=[head,torso,joint]")
+    kernels.set_backend("cpu")
     data = ClipDataModule(tiny_clip, MelExtractor())
     data.setup()
     portrait = _portrait(config, data)
