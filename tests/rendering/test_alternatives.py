@@ -104,6 +104,7 @@ def batch() -> Batch:
         torso_alpha=torch.rand(n, generator=generator),
         head=torch.ones(n, dtype=torch.bool),
         face=torch.ones(n, dtype=torch.bool),
+        eyes=torch.arange(n) % 2 == 0,
         conditioning=Conditioning(
             audio=torch.rand(N_FRAMES, 8, 16, 6, generator=generator),
             eye=torch.tensor([0.1, 0.2, 0.3]),
