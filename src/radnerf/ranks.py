@@ -113,13 +113,18 @@ def largest(value: Tensor) -> Tensor:
     return value
 
 
+def summed(value: Tensor) -> Tensor:
+    """Element by element the sum over all processes: the same bits everywhere."""
+    if count() > 1:
+        dist.all_reduce(value)
+    return value
+
+
 def totals(*numbers: int) -> list[int]:
     """Each number's sum over all processes."""
     if count() == 1:
         return list(numbers)
-    sums = torch.tensor(numbers)
-    dist.all_reduce(sums)
-    return sums.tolist()
+    return summed(torch.tensor(numbers)).tolist()
 
 
 @torch.no_grad()

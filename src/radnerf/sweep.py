@@ -44,6 +44,11 @@ class Job:
         temporary.replace(folder / NOTE)
 
 
+def overrides() -> list[str]:
+    """What this process was asked for on the command line; nothing outside Hydra."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
 def current_job(script: str = "train.py") -> Job | None:
     """The job that this process runs, or None outside a sweep."""
     if not HydraConfig.initialized():
@@ -51,11 +56,10 @@ def current_job(script: str = "train.py") -> Job | None:
     settings = HydraConfig.get()
     if settings.mode != RunMode.MULTIRUN:
         return None
-    overrides = list(settings.overrides.task)
     return Job(
         folder=str(Path(settings.sweep.dir) / settings.sweep.subdir),
-        overrides=overrides,
-        command=shlex.join(["python", script, *overrides]),
+        overrides=overrides(),
+        command=shlex.join(["python", script, *overrides()]),
     )
 
 

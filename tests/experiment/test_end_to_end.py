@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from notebook_runner import run_notebook
 from omegaconf import OmegaConf
 
 from radnerf.data.clip import Clip
@@ -125,3 +126,11 @@ def test_a_run_that_was_cut_off_goes_on(
 def test_unknown_stage_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="stages"):
         run(config(tmp_path, "stages=[heads]"))
+
+
+def test_the_notebook_on_the_method_runs(trained: tuple[Path, dict[str, Any]]) -> None:
+    outputs = run_notebook("method.ipynb", trained[0])
+    pictures = [output for output in outputs if "image/png" in str(output.get("data"))]
+    text = "".join(str(output.get("text", "")) for output in outputs)
+    assert len(pictures) == 7
+    assert "cells are kept" in text and "samples a ray" in text

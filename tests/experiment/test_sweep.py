@@ -1,4 +1,4 @@
-"""A real sweep with two jobs at a time, of which some fail, and the report on it."""
+"""A real sweep with two jobs at a time, of which some fail, the report on it, and the notebook."""
 
 from __future__ import annotations
 
@@ -10,53 +10,84 @@ import sys
 from pathlib import Path
 
 import pytest
+from notebook_runner import run_notebook
 
-from radnerf import report
+from radnerf.report import __main__ as report
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_two_parallel_jobs_end_in_one_table(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def swept(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Folder and process of a sweep of 2 x 2 x 2 jobs, half of which cannot run."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    options = ("data.demo.seconds=1", "data.demo.size=32", "minutes=null", "steps=10", "previews=0")
-    places = (f"outputs={tmp_path}/out", f"data.folder={tmp_path}/data", "logger=none")
-    swept = ("encoder=tiledgrid,hashgrid", "stages=[preprocess,head,test],[wrong]")
+    folder = tmp_path_factory.mktemp("sweep")
+    options = ("data.demo.seconds=1", "data.demo.size=32", "minutes=null", "steps=30", "previews=0")
+    places = (f"outputs={folder}/outputs", f"data.folder={folder}/data", "logger=csv")
+    choices = ("encoder=tiledgrid,hashgrid", "seed=0,1", "stages=[preprocess,head,test],[wrong]")
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     done = subprocess.run(
-        [sys.executable, "train.py", "-m", *options, *places, *swept, *parallel],
+        [sys.executable, "train.py", "-m", *options, *places, *choices, *parallel],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
-    assert done.returncode == 1, done.stderr
-    assert "2 of 4 jobs finished" in done.stdout, done.stdout + done.stderr
-    assert len(re.findall(r"^    python train.py .*wrong", done.stdout, re.MULTILINE)) == 2
-    notes = [json.loads(path.read_text()) for path in tmp_path.glob("out/sweeps/*/*/job.json")]
-    assert sorted(note["status"] for note in notes) == ["failed", "failed", "finished", "finished"]
+    return folder, done
 
-    report.main([str(tmp_path / "out"), "--out", str(tmp_path)])
+
+def test_two_parallel_jobs_end_in_one_table(
+    swept: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    folder, done = swept
+    assert done.returncode == 1, done.stderr
+    assert "4 of 8 jobs finished" in done.stdout, done.stdout + done.stderr
+    assert len(re.findall(r"^    python train.py .*wrong", done.stdout, re.MULTILINE)) == 4
+    notes = [json.loads(path.read_text()) for path in folder.glob("outputs/sweeps/*/*/job.json")]
+    assert sorted(note["status"] for note in notes) == ["failed"] * 4 + ["finished"] * 4
+
+    report.main([str(folder / "outputs"), "--out", str(tmp_path)])
     rows = list(csv.DictReader((tmp_path / "report.csv").open()))
     finished = [row for row in rows if not row["problem"]]
-    assert len(rows) == 4 and len(finished) == 2
-    assert {row["encoder.spatial.kind"] for row in finished} == {"tiled", "hash"}
-    assert len({row["full.psnr"] for row in finished}) == 2
+    assert len(rows) == 8 and len(finished) == 4
+    chosen = [(row["encoder.spatial.kind"], row["seed"]) for row in finished]
+    assert sorted(chosen) == [("hash", "0"), ("hash", "1"), ("tiled", "0"), ("tiled", "1")]
+    assert len({row["full.psnr"] for row in finished}) == 4
+    page = (tmp_path / "report.html").read_text()
+    assert "4 runs in 2 groups, 4 without figures" in page
 
 
-def test_seeds_are_one_group_and_text_is_escaped(tmp_path: Path) -> None:
-    for i, (name, seed, psnr) in enumerate(
-        [("<a>", 0, 30.0), ("<a>", 1, 32.0), ("b", 0, 28.0), ("b", 1, 28.0)]
+def test_the_notebook_on_sweeps_runs(
+    swept: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    outputs = run_notebook("sweep.ipynb", swept[0])
+    text = "".join(str(output.get("text", "")) for output in outputs)
+    assert re.search(r"encoder=tiledgrid: 2 runs, seeds \[0, 1\]", text)
+    assert re.search(r"encoder=hashgrid: [+-]\d+\.\d+ \(standard error \d", text)
+    assert sum("image/png" in str(output.get("data")) for output in outputs) == 3
+    assert (swept[0] / "outputs" / "report.html").is_file()
+
+
+def test_a_launcher_that_is_not_installed_is_one_sentence(tmp_path: Path) -> None:
+    for group, name, extra in (
+        ("launcher", "ray", "ray"),
+        ("launcher", "submitit_slurm", "slurm"),
+        ("sweeper", "optuna", "optuna"),
     ):
-        home = tmp_path / f"run{i}"
-        home.mkdir()
-        (home / "config.yaml").write_text(f"loss: '{name}'\nseed: {seed}\n")
-        (home / "run.json").write_text('{"finished": true}')
-        (home / "metrics.json").write_text(json.dumps({"full.psnr": psnr}))
-    runs = report.find_runs([tmp_path])
-    first, second = report.group(runs)
-    assert (first.mean("full.psnr"), second.mean("full.psnr")) == (31.0, 28.0)
-    assert first.spread("full.psnr") == pytest.approx(2**0.5)
-    page = report.html(runs)
-    assert "31.000 ± 1.414" in page and '<span class="bad">(-3.000)</span>' in page
-    assert "loss=&lt;a&gt;" in page and "<a>" not in page and "http" not in page
+        done = subprocess.run(
+            [sys.executable, "train.py", "-m", f"hydra/{group}={name}", f"outputs={tmp_path}"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        if "is not installed" not in done.stderr:
+            pytest.importorskip(f"hydra_plugins.hydra_{name.split('_')[0]}_{group}")
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"error: hydra/{group}={name} is not installed: pip install 'radnerf[{extra}]'.\n"
+        )

@@ -38,6 +38,20 @@ def test_the_torso_is_moved_as_it_was_told() -> None:
         assert torch.allclose(a, b, atol=1e-2)
 
 
+def test_without_deformation_the_pose_does_not_bend_it() -> None:
+    xy, frame = torch.rand(50, 2) - 0.5, torch.arange(2).repeat(25)
+    still = torch.zeros(2, 3)
+    places = {}
+    for deforms in (True, False):
+        torso = field(deforms=deforms, code_dim=0)
+        seen: list[torch.Tensor] = []
+        torso.grid.register_forward_pre_hook(lambda _grid, at, seen=seen: seen.append(at[0]))
+        torso(xy, frame, torso.state(torch.randn(2, 6), torch.tensor([-1, -1]), still))
+        places[deforms] = seen[0] * 2 - 1
+    assert torch.allclose(places[False], xy * torso.shrink, atol=1e-6)
+    assert not torch.allclose(places[True], xy * torso.shrink, atol=1e-3)
+
+
 def test_motion_is_predicted_from_the_pose_when_it_is_not_given() -> None:
     torso = field()
     pose = torch.randn(200, 6)

@@ -56,6 +56,8 @@ COMBINATIONS = [
     ["encoder=frequency", "encoder.ambient.dim=1"],
     ["encoder=tinycudann", "encoder.spatial.network=[16,64,1]"],
     ["model.portrait.head.appearance_dim=0", "torso.code_dim=0"],
+    ["torso.deforms=false"],
+    ["model.portrait.head_grid.maximum=false"],
     ["model=radnerf_small"],
 ]
 

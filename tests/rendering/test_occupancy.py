@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from radnerf.rendering.occupancy import OccupancyGrid
+from radnerf.rendering.occupancy import OccupancyGrid, VisibleGrid
 
 BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
 
@@ -37,6 +37,23 @@ def test_maximum_over_the_driving_signal() -> None:
     points = cells()
     for centre in (-0.4, 0.4):
         assert occupancy.occupied[(points - centre).norm(dim=-1) < 0.2].all()
+
+
+def test_a_mean_drops_what_few_frames_need() -> None:
+    rare, always = torch.tensor([[0.1, 0.1, 0.1]]), torch.tensor([[0.6, 0.6, 0.6]])
+    seen = {}
+    for maximum in (True, False):
+        box = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        # By the mean of 1 in 20: 0.4 / 20 = 0.02.
+        visible = VisibleGrid(box, (8, 8, 8), 0.1, 0.98, dilation=0, maximum=maximum)
+        for step in range(400):
+            weights = torch.tensor([0.4 * (step % 20 == 0), 0.4])
+            visible.observe(torch.cat([rare, always]), weights, torch.tensor([True, True]))
+        visible.update(lambda x: x[:, 0], torch.Generator())
+        seen[maximum] = [bool(visible.occupied_at(point)) for point in (rare, always)]
+        mean = visible.value[0, 0, 0].item()
+    assert seen == {True: [True, True], False: [False, True]}
+    assert mean == pytest.approx(0.02, rel=0.2)
 
 
 def test_what_was_once_needed_fades_when_it_no_longer_is() -> None:

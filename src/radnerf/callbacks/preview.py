@@ -11,6 +11,7 @@ import torch
 
 from radnerf.callbacks.ema import ExponentialMovingAverage
 from radnerf.data.clip import write_image
+from radnerf.experiment.logging import note_picture
 from radnerf.modules.stage import StageModule
 from radnerf.types import to_device
 
@@ -53,9 +54,7 @@ class Preview(pl.Callback):
             picture = self.picture(module)
         percent = round(100 * module.progress)
         write_image(self.folder / f"{module.name}_{percent:03d}.png", picture)
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image(f"preview/{module.name}", [picture])
+        note_picture(trainer.loggers, f"preview/{module.name}", picture, module.global_step)
 
     def picture(self, module: StageModule) -> np.ndarray:
         """Truth (above) and rendering (below) of held-out frames, RGB."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from radnerf.errors import UserError
-from radnerf.sweep import current_job
+from radnerf.sweep import current_job, overrides
 
 
 class RunFolder:
@@ -40,8 +40,9 @@ class RunFolder:
         self.state: dict[str, Any] = {"fingerprint": fingerprint, "finished": False, "seconds": {}}
         if self.resumed:
             self.state = json.loads((self.path / "run.json").read_text())
+        self.state["overrides"] = overrides()
         if job := current_job():
-            self.state |= {"sweep": job.sweep, "overrides": job.overrides}
+            self.state["sweep"] = job.sweep
         for name in ("previews", "checkpoints"):
             (self.path / name).mkdir(exist_ok=True)
         self.save()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from hydra.utils import instantiate
 from jaxtyping import Float, Int
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -26,6 +28,7 @@ from radnerf.callbacks import (
     StageProgress,
     StepControl,
 )
+from radnerf.data.clip import read_image
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.devices import choose_device
 from radnerf.errors import UserError
@@ -33,7 +36,8 @@ from radnerf.experiment import launch
 from radnerf.experiment.compile import compile_ahead
 from radnerf.experiment.evaluate import encode
 from radnerf.experiment.folder import RunFolder, write_text
-from radnerf.experiment.measure import find_portrait, measure, measure_again
+from radnerf.experiment.logging import close, note_results
+from radnerf.experiment.measure import PORTRAIT, find_portrait, measure, measure_again
 from radnerf.fields.audio_net import mouth_codes, rest_code, smooth_track
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.metrics.report import write_metrics
@@ -104,7 +108,7 @@ def _experiment(
     """Train and test on a clip folder; only the first process has metrics, and the run's folder."""
     again = _only_tests(config)
     if ranks.rank() > 0:
-        return {} if again else _train_and_test(config, clip_id, root, None)
+        return {} if again else _train_and_test(config, clip_id, root, None, None)
     settings: Any = OmegaConf.to_container(config, resolve=True)
     runs = Path(config.outputs) / clip_id
     ckpt = find_portrait(config.ckpt, runs) if again else None
@@ -113,19 +117,20 @@ def _experiment(
         console.print(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
         write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
         folder.state["seconds"].setdefault("preprocess", preprocess_s)
-        if ckpt is None:
-            return _train_and_test(config, clip_id, root, folder)
-        _say(f"portrait: {ckpt}")
-        metrics = measure_again(config, ckpt, root, folder.path)
-        metrics["time.preprocess_s"] = folder.state["seconds"]["preprocess"]
-        _report(metrics, folder, _logger(config, folder))
-        return metrics
+        with _logger(config, folder) as logger:
+            if ckpt is None:
+                return _train_and_test(config, clip_id, root, folder, logger)
+            _say(f"portrait: {ckpt}")
+            metrics = measure_again(config, ckpt, root, folder.path)
+            metrics["time.preprocess_s"] = folder.state["seconds"]["preprocess"]
+            _report(metrics, folder, logger)
+            return metrics
     finally:
         folder.release()
 
 
 def _train_and_test(
-    config: DictConfig, clip_id: str, root: Path, folder: RunFolder | None
+    config: DictConfig, clip_id: str, root: Path, folder: RunFolder | None, logger: Logger | None
 ) -> dict[str, Any]:
     _quiet()
     kernels.set_backend(config.kernels.backend)
@@ -136,7 +141,6 @@ def _train_and_test(
     with ranks.first_goes_first():
         data.setup()
     portrait = _portrait(config, data)
-    logger = _logger(config, folder)
     budgets = _budgets(config, [name for name in TRAINING if name in stages])
     if budgets:
         _compile(config, portrait, data)
@@ -170,8 +174,8 @@ def _train_and_test(
     remember_rest(portrait, data, taught)
     refine_grid(portrait, data)
     bundle = _bundle(clip_id, data, portrait)
-    bundle.save(folder.path / "portrait.safetensors")
-    _say(f"portrait: {folder.path / 'portrait.safetensors'}")
+    bundle.save(folder.path / PORTRAIT)
+    _say(f"portrait: {folder.path / PORTRAIT}")
     if "test" not in stages:
         folder.finish()
         return {}
@@ -260,7 +264,7 @@ def _train(
         config.trainer,
         max_steps=-1,
         max_epochs=1,
-        logger=logger,
+        logger=logger or False,
         callbacks=[
             control,
             ema,
@@ -343,20 +347,29 @@ def _only_tests(config: DictConfig) -> bool:
     return "test" in config.stages and not set(config.stages) & set(TRAINING)
 
 
-def _logger(config: DictConfig, folder: RunFolder | None) -> Any:
-    """Logger of the run, in the process that has its folder."""
-    if folder is None or not config.logger:
-        return False
-    return instantiate(config.logger, save_dir=str(folder.path))
+@contextmanager
+def _logger(config: DictConfig, folder: RunFolder) -> Iterator[Logger | None]:
+    """Logger of the run, which knows its config, for as long as the context lasts."""
+    if not config.logger:
+        yield None
+        return
+    logger = instantiate(config.logger, save_dir=str(folder.path))
+    try:
+        logger.log_hyperparams(OmegaConf.to_container(config, resolve=True))
+        yield logger
+    except BaseException:
+        close(logger, failed=True)
+        raise
+    close(logger)
 
 
-def _report(metrics: dict[str, Any], folder: RunFolder, logger: Any) -> None:
+def _report(metrics: dict[str, Any], folder: RunFolder, logger: Logger | None) -> None:
     """Write and log the metrics: the run is finished."""
     write_metrics(folder.path / "metrics.json", metrics)
     _say(f"metrics: {folder.path / 'metrics.json'}")
-    if logger:
-        numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
-        logger.log_metrics({f"test/{key}": value for key, value in numbers.items()})
+    video, portrait = folder.path / "test.mp4", folder.path / PORTRAIT
+    strip = read_image(video.with_suffix(".png"))
+    note_results(logger, metrics, strip, video, portrait if portrait.is_file() else None)
     folder.finish()
 
 

@@ -72,6 +72,7 @@ class TorsoField(nn.Module):
         code_dim: width of the individual codes; 0 for none.
         pose_mean, pose_scale: the pose vector is centred and scaled before it is encoded; the
             paper takes it raw (0 and 1).
+        deforms: what it sees is bent by the head pose; else only moved as one piece.
         anchors: drive the deformation in place of the pose vector.
         tracked: the torso is moved as one piece before it is deformed; the paper does not.
         test_code: training frame whose code is used at test; None for the zero code.
@@ -94,6 +95,7 @@ class TorsoField(nn.Module):
         pose_mean: Sequence[float] = (0.0,) * 6,
         pose_scale: Sequence[float] = (1.0,) * 6,
         anchors: HeadAnchors | None = None,
+        deforms: bool = True,
         tracked: bool = True,
         test_code: int | None = None,
     ) -> None:
@@ -104,6 +106,7 @@ class TorsoField(nn.Module):
         self.point_octaves = point_octaves
         self.pose_octaves = pose_octaves
         self.tracked = tracked
+        self.deforms = deforms
         point_dim = 2 * (1 + 2 * point_octaves)
         pose_dim = 6 if anchors is None else anchors.points.shape[0] * 2
         frame_dim = pose_dim * (1 + 2 * pose_octaves) + code_dim
@@ -163,7 +166,7 @@ class TorsoField(nn.Module):
         cos, sin = turn.cos(), turn.sin()
         xy = torch.stack([cos * x + sin * y, cos * y - sin * x], -1) * self.shrink
         encoded = frequency_encode(xy, self.point_octaves)
-        offset = self.deform_net(encoded, state.features, frame)
+        offset = self.deforms * self.deform_net(encoded, state.features, frame)
         warped = (xy + offset).clamp(-1, 1)
         features = torch.cat([self.grid((warped + 1) / 2), encoded], -1)
         out = torch.sigmoid(self.torso_net(features, state.features, frame))

@@ -122,12 +122,17 @@ class StageModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         loss, terms = self.loss(batch)
         if self.global_step % 10 == 0:
-            self.log_dict({f"{self.name}/{key}": value for key, value in terms.items()})
+            rates = {f"lr/{group['name']}": group["lr"] for group in self.rate_groups()}
+            self.log_dict({f"{self.name}/{k}": value for k, value in (terms | rates).items()})
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
         if self.progress >= 1:
             self.trainer.should_stop = True
+
+    def rate_groups(self) -> list[dict[str, Any]]:
+        """The optimiser's groups of parameters, with their names and learning rates of now."""
+        return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False)).param_groups
 
     def configure_optimizers(self) -> Any:
         kinds = ("grid", "net", "coordinate", "audio", "attention", "camera")
@@ -146,7 +151,7 @@ class StageModule(pl.LightningModule):
         }
         trained = [kind for kind in kinds if groups[kind]]
         optimizer = self.optimizer_factory(
-            [{"params": groups[kind], "lr": lr[kind]} for kind in trained]
+            [{"name": kind, "params": groups[kind], "lr": lr[kind]} for kind in trained]
         )
 
         def factor(_step: int, kind: str) -> float:

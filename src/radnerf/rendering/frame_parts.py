@@ -128,7 +128,7 @@ class TorsoMatrices:
             deform_of_point=d[0][:, :point],
             deform_of_frame=d[0][:, point:],
             deform_hidden=d[1],
-            offset=d[2],
+            offset=d[2] * field.deforms,
             torso_of_grid=t[0][:, :grid],
             torso_of_point=t[0][:, grid : grid + point],
             torso_of_frame=t[0][:, grid + point :],

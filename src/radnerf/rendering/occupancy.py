@@ -24,6 +24,7 @@ class OccupancyGrid(nn.Module):
         threshold: a cell is occupied above min(mean, threshold).
         decay: of the running maximum at each update.
         dilation: cells by which a new answer spreads to its neighbours.
+        maximum: over the frames asked about; else a running mean, as for a scene that stands still.
     """
 
     box: Tensor
@@ -38,8 +39,10 @@ class OccupancyGrid(nn.Module):
         threshold: float,
         decay: float = 0.95,
         dilation: int = 1,
+        maximum: bool = True,
     ) -> None:
         super().__init__()
+        self.maximum = maximum
         self.shape = tuple(shape)
         self.threshold = threshold
         self.decay = decay
@@ -95,7 +98,11 @@ class OccupancyGrid(nn.Module):
         spread = _grown(answer, self.dilation)
         decay = torch.ones_like(self.value)
         decay[cells.unbind(-1)] = self.decay
-        self.value = torch.maximum(self.value * decay, spread) * self.candidate
+        if self.maximum:
+            self.value = torch.maximum(self.value * decay, spread)
+        else:
+            self.value = torch.lerp(spread, self.value, decay)
+        self.value *= self.candidate
         mean = float(self.value[self.candidate].mean())
         self.occupied = self.candidate & (self.value > min(mean, self.threshold))
 
@@ -160,6 +167,7 @@ class VisibleGrid(OccupancyGrid):
         threshold: weight above which a cell is seen.
         decay: of a cell's value at each step that samples it.
         unseen: value that cells start with.
+        maximum: else a cell's value is a running mean over the samples in it.
     """
 
     def __init__(
@@ -170,8 +178,9 @@ class VisibleGrid(OccupancyGrid):
         decay: float = 0.95,
         dilation: int = 1,
         unseen: float = 0.05,
+        maximum: bool = True,
     ) -> None:
-        super().__init__(box, shape, threshold, decay, dilation)
+        super().__init__(box, shape, threshold, decay, dilation, maximum)
         self.unseen = unseen
         self.value.fill_(unseen)
 
@@ -191,6 +200,14 @@ class VisibleGrid(OccupancyGrid):
         cells = self.cells_of(points)
         weights = torch.where(settled, weights, weights.clamp_min(self.unseen))
         flat = self.value.view(-1)
+        if not self.maximum:
+            sums = flat.new_zeros(2, len(flat))
+            sums[0].scatter_add_(0, cells, torch.ones_like(weights))
+            sums[1].scatter_add_(0, cells, weights)
+            count, total = ranks.summed(sums)
+            mean = total / count.clamp_min(1)
+            flat.copy_(torch.where(count > 0, torch.lerp(mean, flat, self.decay), flat))
+            return
         if ranks.count() == 1:
             flat[cells[settled]] *= self.decay
             flat.scatter_reduce_(0, cells, weights, "amax")

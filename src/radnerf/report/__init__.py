@@ -1,0 +1,1 @@
+"""Tables of many runs: python -m radnerf.report DIR [DIR ...]"""
