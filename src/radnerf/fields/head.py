@@ -41,6 +41,8 @@ class HeadField(nn.Module):
         test_code: training frame whose code is used at test; None for the zero code.
         eye_range: eye controls (percent of the image area) at which the clip's eyes are shut and
             open, so that the net sees blinks as large in every clip; the paper has 0 and 1.
+        eye_input: what the net sees of shut and of open eyes. Small numbers are learned slowly: until
+            blinks are told apart, eyes are a mean of shut and open.
         eye_control: without it the eyes are always open to the net.
     """
 
@@ -59,6 +61,7 @@ class HeadField(nn.Module):
         sh_degree: int = 4,
         test_code: int | None = None,
         eye_range: Sequence[float] = (0.0, OPEN_EYE),
+        eye_input: Sequence[float] = (0.0, 1.0),
         eye_control: bool = True,
     ) -> None:
         super().__init__()
@@ -70,6 +73,7 @@ class HeadField(nn.Module):
         self.shut, self.opened = eye_range
         if not self.opened > self.shut:
             raise ValueError(f"eye_range {tuple(eye_range)} does not go from shut to open")
+        self.eye_input = tuple(eye_input)
         self.eye_control = eye_control
         self.sigma_net = MLP(
             conditioning.point_dim, [hidden, hidden, 1 + geometry_dim], conditioning.frame_dim
@@ -86,7 +90,8 @@ class HeadField(nn.Module):
             index = torch.where(index < 0, self.test_code, index)
         appearance = self.appearance[index.clamp_min(0)] * (index >= 0)[:, None]
         opening = self.opening(eye) if self.eye_control else torch.ones_like(eye)
-        return HeadState(code, opening[:, None], appearance)
+        shut, opened = self.eye_input
+        return HeadState(code, (shut + (opened - shut) * opening)[:, None], appearance)
 
     def opening(self, eye: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
         """Eye control from percent of the image area to 0, shut, and 1, open."""
