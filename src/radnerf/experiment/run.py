@@ -84,7 +84,9 @@ def _run(config: DictConfig) -> dict[str, Any]:
     if set(stages) & set(TRAINING):
         # First of all: weights that are not there are found before the work.
         _say(f"audio: {extractor.summary}")
-    source = ClipSource(**OmegaConf.to_container(config.data, resolve=True))  # type: ignore[arg-type]
+    settings: Any = OmegaConf.to_container(config.data, resolve=True)
+    chosen = {name: instantiate(config[name]) for name in ("landmarks", "parser", "tracker")}
+    source = ClipSource(**settings, **chosen)
     began = time.monotonic()
     with ranks.first_goes_first():
         prepare = "preprocess" in stages and ranks.rank() == 0

@@ -20,10 +20,15 @@ def eye_range(eye: Float[np.ndarray, " t"]) -> EyeRange:
 
     A clip without a blink gets 0 for shut; one without eyes the public range.
     """
-    shut, opened = float(eye.min()), float(np.quantile(eye, USUAL_QUANTILE))
+    shut, opened = float(eye.min()), usual_opening(eye)
     if opened <= 0:
         return 0.0, OPEN_EYE
     return (shut if shut < (1 - HALF_SHUT) * opened else 0.0), opened
+
+
+def usual_opening(eye: Float[np.ndarray, " t"]) -> float:
+    """Eye ratio of a clip's usually open eyes."""
+    return float(np.quantile(eye, USUAL_QUANTILE))
 
 
 def closedness(eye: Float[np.ndarray, " t"], limits: EyeRange) -> Float[np.ndarray, " t"]:

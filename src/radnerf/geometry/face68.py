@@ -16,6 +16,7 @@ MESH_TO_68: tuple[int, ...] = (
     *(78, 82, 13, 312, 308, 317, 14, 87),
 )
 
+JAW = slice(0, 17)
 OUTER_EYE_CORNERS = (36, 45)
 MOUTH = slice(48, 68)
 INNER_LIP_PAIRS = ((61, 67), (62, 66), (63, 65))  # upper, lower

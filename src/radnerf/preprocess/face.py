@@ -24,6 +24,8 @@ BROWS_MESH = np.array(
     [70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276]
 )
 IRISES_MESH = np.arange(468, 478)
+# Six points around each eye, in the order of the irises: image left, then right.
+EYES_MESH = np.array([MESH_TO_68[36:42], MESH_TO_68[42:48]])
 
 MOVING, HALF_MOVING = 0.05, 0.3
 # How far mean_shape may be off, in its own size: the mesh has seen many faces, the 68 have not.

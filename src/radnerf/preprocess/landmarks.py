@@ -15,10 +15,11 @@ from jaxtyping import Float, UInt8
 
 from radnerf.data.clip import FPS
 from radnerf.errors import UserError
-from radnerf.preprocess.face import N_MESH
+from radnerf.preprocess.face import EYES_MESH, N_MESH, to_68
 
 # Faces in one frame, the larger first, in pixels of the frame: [478, 3].
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], list[np.ndarray]]
+Blendshapes = dict[str, float]  # strength of each movement of the face, 0 to 1, by its name
 
 MAX_LOST_SECONDS = 1.0
 # A second face counts when this wide against the first, for this long.
@@ -26,8 +27,9 @@ SECOND_FACE = 0.4
 SECOND_FACE_SECONDS = 0.4
 
 BY_PATH = (
-    "set `landmarks` to a face_landmarker.task file or to a .npy of landmarks made elsewhere "
-    "([frames, 478, 2 or 3] or [frames, 68, 2], pixels of the video), or use Python 3.10 to 3.12"
+    "give landmarks=task landmarks.path=face_landmarker.task, or landmarks=file landmarks.path=a "
+    ".npy made elsewhere ([frames, 478 or 468 or 68, 2 or 3], pixels of the video, 25 frames a "
+    "second), or use Python 3.10 to 3.12"
 )
 
 
@@ -92,28 +94,58 @@ def _width(face: Float[np.ndarray, "k c"]) -> float:
 
 
 @contextlib.contextmanager
-def mediapipe_detector(model: Path | None = None) -> Iterator[Detector]:
-    """A detector that follows faces from frame to frame; `model` is a face_landmarker.task.
+def mediapipe_detector() -> Iterator[Detector]:
+    """A detector that follows faces from frame to frame, with the models of MediaPipe's wheel.
 
     Raises:
-        UserError: this Python's MediaPipe is missing or brings no models, and none was given.
+        UserError: this Python's MediaPipe is missing or brings no models.
     """
-    os.environ.setdefault("GLOG_minloglevel", "3")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
-        try:
-            mediapipe: Any = importlib.import_module("mediapipe")
-            mesh = None if model else mediapipe.solutions.face_mesh.FaceMesh
-        except (ImportError, AttributeError) as error:
-            version = f"{sys.version_info.major}.{sys.version_info.minor}"
-            raise UserError(
-                f"Python {version} has no MediaPipe with face models ({error}): {BY_PATH}."
-            ) from error
-        finder = _Tasks(mediapipe, model) if model else _Mesh(mesh)
+        with _no_mediapipe():
+            finder = _Mesh(load_mediapipe().solutions.face_mesh.FaceMesh)
         try:
             yield finder
         finally:
             finder.close()
+
+
+@contextlib.contextmanager
+def task_detector(model: Path) -> Iterator[TaskDetector]:
+    """The same with a face_landmarker.task, which also tells blendshapes.
+
+    Raises:
+        UserError: this Python's MediaPipe is missing, or the file is no such model.
+    """
+    with quiet():
+        with _no_mediapipe():
+            mediapipe = load_mediapipe()
+        finder = TaskDetector(mediapipe, model)
+        try:
+            yield finder
+        finally:
+            finder.close()
+
+
+def load_mediapipe() -> Any:
+    """MediaPipe, told to say little.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    return importlib.import_module("mediapipe")
+
+
+@contextlib.contextmanager
+def _no_mediapipe() -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, AttributeError) as error:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise UserError(
+            f"Python {version} has no MediaPipe with face models ({error}): {BY_PATH}."
+        ) from error
 
 
 class _Mesh:
@@ -131,8 +163,11 @@ class _Mesh:
         self.mesh.close()
 
 
-class _Tasks:
-    """FaceLandmarker of newer MediaPipe with a model file from the user."""
+class TaskDetector:
+    """FaceLandmarker of newer MediaPipe with a model file from the user.
+
+    `blendshapes` holds those of the larger face, a dict a frame, empty where no face was seen.
+    """
 
     def __init__(self, mediapipe: Any, model: Path) -> None:
         try:
@@ -142,6 +177,7 @@ class _Tasks:
                     base_options=tasks.BaseOptions(model_asset_path=str(model)),
                     running_mode=tasks.vision.RunningMode.VIDEO,
                     num_faces=2,
+                    output_face_blendshapes=True,
                 )
             )
         except (AttributeError, RuntimeError, ValueError, OSError) as error:
@@ -151,12 +187,17 @@ class _Tasks:
         self.image = mediapipe.Image
         self.format = mediapipe.ImageFormat.SRGB
         self.time = 0
+        self.blendshapes: list[Blendshapes] = []
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[np.ndarray]:
         square, side = _square(frame)
         image = self.image(image_format=self.format, data=square)
         self.time += round(1000 / FPS)
-        return _sorted(self.finder.detect_for_video(image, self.time).face_landmarks, side)
+        seen = self.finder.detect_for_video(image, self.time)
+        widths = [np.ptp([point.x for point in face]) for face in seen.face_landmarks]
+        shapes = seen.face_blendshapes[int(np.argmax(widths))] if widths else []
+        self.blendshapes.append({shape.category_name: shape.score for shape in shapes})
+        return _sorted(seen.face_landmarks, side)
 
     def close(self) -> None:
         self.finder.close()
@@ -203,6 +244,9 @@ def quiet() -> Iterator[None]:
 def read_landmarks(path: Path, n_frames: int) -> Float[np.ndarray, "t k c"]:
     """Landmarks made elsewhere, one row a frame at 25 a second, NaN where unseen.
 
+    Of 68 points x and y are taken. The mesh may come without its irises (468 points): they are
+    put in the middle of the eyes. Without its depth it is reduced to 68 points.
+
     Raises:
         UserError: unreadable, of another shape, or for another number of frames.
     """
@@ -210,8 +254,8 @@ def read_landmarks(path: Path, n_frames: int) -> Float[np.ndarray, "t k c"]:
         points = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as landmarks ({error}): {BY_PATH}.") from error
-    shape = getattr(points, "shape", ())
-    good = len(shape) == 3 and shape[1:] in ((478, 2), (478, 3), (68, 2))
+    shape: tuple[int, ...] = getattr(points, "shape", ())
+    good = len(shape) == 3 and shape[1] in (68, N_MESH - 10, N_MESH) and shape[2] in (2, 3)
     if not good or points.dtype.kind not in "fiu":
         raise UserError(f"{path} holds an array of shape {shape}: {BY_PATH}.")
     if abs(len(points) - n_frames) > 2:
@@ -220,4 +264,10 @@ def read_landmarks(path: Path, n_frames: int) -> Float[np.ndarray, "t k c"]:
             "make the landmarks from the same video."
         )
     rows = np.minimum(np.arange(n_frames), len(points) - 1)
-    return bridge(points[rows].astype(np.float32))
+    found = points[rows].astype(np.float32)
+    if shape[1] == 68 or shape[2] == 2:
+        found = to_68(found)
+    elif shape[1] < N_MESH:
+        irises = [np.repeat(found[:, eye].mean(1, keepdims=True), 5, 1) for eye in EYES_MESH]
+        found = np.concatenate([found, *irises], 1)
+    return bridge(found)

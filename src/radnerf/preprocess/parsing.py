@@ -39,6 +39,8 @@ Plane = Float[np.ndarray, "h w"]
 Points = Float[np.ndarray, "k 2"]
 # Probability that a pixel shows the person.
 PersonMask = Callable[[Rgb], Plane]
+# Frame number, the frame, and a plane of it or several.
+Look = tuple[int, Rgb, Float[np.ndarray, "*c h w"]]
 
 # The face's outline from below one ear to below the other, in the mesh and in 68 points.
 JAW_MESH = np.array([58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288])
@@ -82,30 +84,46 @@ def parse_clip(
     Raises:
         UserError: MediaPipe is needed and not there.
     """
-    points = _steady(landmarks[..., :2].astype(np.float32))
+    points = steady(landmarks)
     n = len(points)
     with contextlib.ExitStack() as stack:
         mask = person_mask or stack.enter_context(mediapipe_person_mask())
-        pool = stack.enter_context(ThreadPoolExecutor(workers))
         picked = np.unique(np.linspace(0, n - 1, min(n, N_SAMPLES)).astype(int))
         colours = learn_colours([_small(read_frame(int(i)), points[i], mask) for i in picked])
 
-        def look(i: int) -> tuple[int, Rgb, Plane]:
+        def look(i: int) -> Look:
             frame = read_frame(i)
             return i, frame, mask(frame)
 
-        def score(near: list[tuple[int, Rgb, Plane]]) -> tuple[int, Scores]:
-            before, (i, frame, now), after = near
-            soft = (before[2] + 2 * now + after[2]) / 4
+        def score(near: list[Look]) -> tuple[int, Scores]:
+            i, frame, soft = averaged(near)
             return i, Scores.of(View.of(frame, points[i], soft), colours)
 
-        def settle(near: list[tuple[int, Scores]]) -> tuple[int, Grey, Grey]:
-            i, now = near[len(near) // 2]
-            return i, settled([scores for _, scores in near], points[i]), now.alpha
+        yield from labelled(look, score, points, report, workers)
 
-        looks = _windows((look(i) for i in range(n)), 1)
-        scored = _side_by_side(pool, score, looks, workers)
-        windows = _windows(scored, len(SMOOTH) // 2)
+
+def labelled(
+    look: Callable[[int], Look],
+    score: Callable[[list[Look]], tuple[int, Scores]],
+    points: Float[np.ndarray, "t k 2"],
+    report: Callable[[int], None] | None,
+    workers: int,
+) -> Iterator[tuple[int, Grey, Grey]]:
+    """Frame number, labels and matte of every frame, steady over time.
+
+    Args:
+        look: frame i, and what there is to see in it; called from one thread, in order.
+        score: frame number and scores from the looks at the frames before, now and after.
+        points: landmarks of every frame, pixels.
+    """
+
+    def settle(near: list[tuple[int, Scores]]) -> tuple[int, Grey, Grey]:
+        i, now = near[len(near) // 2]
+        return i, settled([scores for _, scores in near], points[i]), now.alpha
+
+    with ThreadPoolExecutor(workers) as pool:
+        looks = _windows((look(i) for i in range(len(points))), 1)
+        windows = _windows(_side_by_side(pool, score, looks, workers), len(SMOOTH) // 2)
         for result in _side_by_side(pool, settle, windows, workers):
             yield result
             if report:
@@ -128,7 +146,7 @@ def mediapipe_person_mask() -> Iterator[PersonMask]:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise UserError(
             f"Python {version} has no MediaPipe with a person mask ({error}): "
-            "preprocess with Python 3.10 to 3.12."
+            "give parser=bisenet with its weights, or preprocess with Python 3.10 to 3.12."
         ) from error
     with model:
         yield lambda frame: model.process(np.ascontiguousarray(frame)).segmentation_mask
@@ -152,12 +170,8 @@ class View:
     @classmethod
     def of(cls, frame: Rgb, points: Points, soft: Plane) -> View:
         height, width = frame.shape[:2]
-        guide = cv2.ximgproc.createGuidedFilter(
-            frame, max(2, round(height / 64)), (0.03 * 255) ** 2
-        )
-        alpha = np.clip(guide.filter(soft.astype(np.float32)), 0, 1)
-        # The filter leaves a faint veil around the person and in it: drop both.
-        alpha = _of_one_piece(np.clip((alpha - 0.08) / 0.84, 0, 1))
+        guide = edges(frame)
+        alpha = matte(guide, soft)
         origin, axes = face_axes(points)
         x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
         u = (x - origin[0]) * axes[0, 0] + (y - origin[1]) * axes[0, 1]
@@ -177,6 +191,19 @@ class View:
             chin=float(jaw[:, 1].max()),
             guide=guide,
         )
+
+
+def edges(frame: Rgb) -> Any:
+    """A filter that bends the edges of a plane to those of the frame."""
+    radius = max(2, round(frame.shape[0] / 64))
+    return cv2.ximgproc.createGuidedFilter(frame, radius, (0.03 * 255) ** 2)
+
+
+def matte(guide: Any, soft: Plane) -> Plane:
+    """The person's share of every pixel, from a probability that it shows the person."""
+    alpha = np.clip(guide.filter(soft.astype(np.float32)), 0, 1)
+    # The filter leaves a faint veil around the person and in it: drop both.
+    return _of_one_piece(np.clip((alpha - 0.08) / 0.84, 0, 1))
 
 
 def face_axes(points: Points) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, "2 2"]]:
@@ -322,7 +349,7 @@ class Scores:
         deep = np.clip((view.v - view.chin - 0.6) / 0.3, 0, 2)
         odds = skin + 1.0 - wide - deep
         neck = np.clip(view.guide.filter(_sigmoid(odds)), 0, 1)
-        return cls(*(_byte(plane) for plane in (view.alpha, head, neck)))
+        return cls(*(to_byte(plane) for plane in (view.alpha, head, neck)))
 
 
 def _hair(
@@ -453,17 +480,24 @@ def _small(frame: Rgb, points: Points, mask: PersonMask) -> View:
     )
 
 
-def _steady(points: Float[np.ndarray, "t k 2"]) -> Float[np.ndarray, "t k 2"]:
-    """Without the landmarks' tremble: weights 1, 2, 1 over the frames."""
+def steady(landmarks: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "t k 2"]:
+    """x and y without the landmarks' tremble: weights 1, 2, 1 over the frames."""
+    points = landmarks[..., :2].astype(np.float32)
     padded = np.pad(points, ((1, 1), (0, 0), (0, 0)), mode="edge")
     return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+
+
+def averaged(near: list[Look]) -> Look:
+    """The middle look, what is seen in it averaged with the frames before and after."""
+    before, (i, frame, now), after = near
+    return i, frame, (before[2] + 2 * now + after[2]) / 4
 
 
 def _sigmoid(x: Plane) -> Plane:
     return (1 / (1 + np.exp(-x))).astype(np.float32)
 
 
-def _byte(plane: Plane) -> Grey:
+def to_byte(plane: Plane) -> Grey:
     return (plane * 255 + 0.5).astype(np.uint8)
 
 

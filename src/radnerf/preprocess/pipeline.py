@@ -8,7 +8,6 @@ import wave
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,28 +19,19 @@ from radnerf.data import clip as layout
 from radnerf.data.clip import FPS, SAMPLE_RATE, Clip
 from radnerf.errors import UserError
 from radnerf.preprocess import face, headbox, sheet, video
-from radnerf.preprocess.landmarks import (
-    BY_PATH,
-    Detector,
-    detect,
-    mediapipe_detector,
-    quiet,
-    read_landmarks,
-)
-from radnerf.preprocess.parsing import PersonMask, parse_clip
+from radnerf.preprocess.finders import LandmarkFinder, MediapipeLandmarks, Open, by_path
+from radnerf.preprocess.landmarks import quiet
+from radnerf.preprocess.parsers import Parser, SelfieParser
+from radnerf.preprocess.parsing import PersonMask
 from radnerf.preprocess.plate import background_plate
-from radnerf.preprocess.poses import solve_poses
 from radnerf.preprocess.stages import Desk, Stage, file_hash, locked, run_stages
 from radnerf.preprocess.torso import TorsoPainter
+from radnerf.preprocess.trackers import BundleTracker, Tracker
 
-FOCAL = 2.4  # image widths; hardly observable in a portrait video, so a setting
-LANDMARK_SIDE = 1280  # larger videos are scaled down to this before landmarks are sought
 WORKERS = 2
 
 A = TypeVar("A")
 B = TypeVar("B")
-
-Open = Callable[[], AbstractContextManager[Detector]]
 
 
 def preprocess_video(
@@ -51,7 +41,9 @@ def preprocess_video(
     clip_id: str,
     resolution: int | None = None,
     focal: float | None = None,
-    landmarks: str | Path | None = None,
+    landmarks: LandmarkFinder | str | Path | None = None,
+    parser: Parser | None = None,
+    tracker: Tracker | None = None,
     detector: Open | None = None,
     person_mask: PersonMask | None = None,
     workers: int = WORKERS,
@@ -63,10 +55,14 @@ def preprocess_video(
         root: the clip folder to make.
         clip_id: the clip's name in its metadata.
         resolution: the longer side in pixels; smaller videos keep their size.
-        focal: focal length in image widths, FOCAL when not given.
-        landmarks: landmarks made elsewhere (.npy), or a face_landmarker.task to find them.
-        detector: opens the face detector; MediaPipe's when not given.
-        person_mask: probability of the person at each pixel; MediaPipe's when not given.
+        focal: focal length in image widths, the tracker's choice when not given.
+        landmarks: finds the landmarks; or landmarks made elsewhere (.npy), or the
+            face_landmarker.task to find them with.
+        parser: tells head, neck, torso and background apart.
+        tracker: finds the head's pose.
+        detector: opens the face detector of the default `landmarks`; MediaPipe's when not given.
+        person_mask: probability of the person at each pixel for the default `parser`; MediaPipe's
+            when not given.
         workers: threads.
 
     Raises:
@@ -74,9 +70,13 @@ def preprocess_video(
     """
     source, root = Path(path), Path(root)
     probed = video.probe(source)
-    given = Path(landmarks) if landmarks else None
-    if given and not given.is_file():
-        raise UserError(f"{given} does not exist: {BY_PATH}.")
+    if isinstance(landmarks, str | Path):
+        landmarks = by_path(landmarks)
+    elif landmarks is None:
+        landmarks = MediapipeLandmarks(detector) if detector else MediapipeLandmarks()
+    options = landmarks, parser or SelfieParser(person_mask), tracker or BundleTracker()
+    for option in options:
+        option.check()
     fresh = not root.exists()
     try:
         with locked(root):
@@ -84,10 +84,8 @@ def preprocess_video(
                 probed,
                 clip_id,
                 probed.fit(resolution),
-                focal or FOCAL,
-                given,
-                detector or (lambda: mediapipe_detector(given)),
-                person_mask,
+                focal,
+                *options,
                 workers,
             )
             run_stages(stages, root, probed.n_frames)
@@ -102,29 +100,21 @@ def _stages(
     probed: video.Video,
     clip_id: str,
     size: tuple[int, int],
-    focal: float,
-    given: Path | None,
-    detector: Open,
-    person_mask: PersonMask | None,
+    focal: float | None,
+    finder: LandmarkFinder,
+    parser: Parser,
+    tracker: Tracker,
     workers: int,
 ) -> list[Stage]:
     n = probed.n_frames
     content = file_hash(probed.path)
-    track = {"landmarks": file_hash(given) if given else "mediapipe"}
     source = {"video": content, "n": n}
 
     def audio(desk: Desk) -> None:
         write_wav(desk.out / "aud.wav", video.read_audio(probed.path, probed.start), n)
 
     def find_landmarks(desk: Desk) -> None:
-        if given and given.suffix == ".npy":
-            points = read_landmarks(given, n)
-        else:
-            seen = probed.fit(LANDMARK_SIDE)
-            frames = video.ahead(video.read_frames(probed, seen))
-            with detector() as find:
-                points = detect(video.counted(frames, desk.report), find, n)
-            points = points * (probed.width / seen[1])
+        points = finder.find(probed, desk)
         points = points * (size[1] / probed.width)
         np.save(desk.out / "landmarks.npy", points.astype(np.float32))
 
@@ -142,9 +132,7 @@ def _stages(
 
     def parse(desk: Desk) -> None:
         points = np.load(desk.root / "landmarks.npy")
-        results = parse_clip(
-            _frame_reader(desk.root), points, desk.report, person_mask, workers=workers
-        )
+        results = parser.labels(_frame_reader(desk.root), points, desk.report, workers)
 
         def write(item: tuple[int, Any, Any]) -> None:
             i, labels, alpha = item
@@ -177,39 +165,40 @@ def _stages(
 
     def poses(desk: Desk) -> None:
         points = np.load(desk.root / "landmarks.npy")
-        first = face.mean_shape(points)
-        c2w, shape, report = solve_poses(
-            points[..., :2],
-            size,
-            focal * size[1],
-            first,
-            face.trust(first),
-            face.SPREAD_68 if len(first) == 68 else face.SPREAD_MESH,
+        track = tracker.track(
+            points, size, focal and focal * size[1], _frame_reader(desk.root), desk.report
         )
-        c2w, shape = face.to_unit(c2w, shape)
         with (desk.out / "poses.npz").open("wb") as file:
-            np.savez(file, poses=c2w, shape=shape, report=json.dumps(report.as_dict()))
+            np.savez(
+                file,
+                poses=track.poses,
+                shape=track.shape,
+                focal=track.focal,
+                report=json.dumps(track.report),
+            )
 
     def index(desk: Desk) -> None:
         points = face.to_68(np.load(desk.root / "landmarks.npy"))
         solved = np.load(desk.root / "poses.npz")
-        eye = smooth_eye(np.array([layout.eye_ratio(p, *size) for p in points]))
+        focal_px = float(solved["focal"])
+        area = np.array([layout.eye_ratio(p, *size) for p in points])
+        eye = smooth_eye(finder.eye_track(desk.root, area))
         centre = (size[1] / 2, size[0] / 2)
         box, coverage = headbox.head_box(
             solved["shape"],
             solved["poses"],
             lambda i: read_parsing(desk.root, i) == layout.HEAD,
-            focal * size[1],
+            focal_px,
             centre,
         )
-        layout.write_transforms(desk.out, solved["poses"], eye, focal * size[1], centre)
+        layout.write_transforms(desk.out, solved["poses"], eye, focal_px, centre)
         meta = {
             "format": 1,
             "id": clip_id,
             "fps": FPS,
             "size": list(size),
             "head_box": np.round(box, 4).tolist(),
-            "focal_px": focal * size[1],
+            "focal_px": focal_px,
             "tracking": json.loads(str(solved["report"])) | {"head_box_coverage": coverage},
             "source": {
                 "file": probed.path.name,
@@ -228,10 +217,10 @@ def _stages(
         Stage("audio", ("aud.wav",), audio, (), source, seconds_a_frame=0.0005),
         Stage(
             "landmarks",
-            ("landmarks.npy",),
+            ("landmarks.npy", *finder.extra),
             find_landmarks,
             (),
-            source | track | {"size": size},
+            source | {"landmarks": finder.facts(), "size": size},
             seconds_a_frame=0.009,
         ),
         Stage(
@@ -242,8 +231,21 @@ def _stages(
             source | {"size": size},
             seconds_a_frame=0.006,
         ),
-        Stage("poses", ("poses.npz",), poses, ("landmarks",), {"focal": focal}),
-        Stage("parsing", ("parsing", "matte"), parse, ("frames",), {}, seconds_a_frame=0.08),
+        Stage(
+            "poses",
+            ("poses.npz",),
+            poses,
+            tracker.needs,
+            {"focal": focal, "tracker": tracker.facts()},
+        ),
+        Stage(
+            "parsing",
+            ("parsing", "matte"),
+            parse,
+            ("frames",),
+            {"parser": parser.facts()},
+            seconds_a_frame=0.08,
+        ),
         Stage("plate", ("bc.jpg",), plate, ("parsing",), {}, seconds_a_frame=0.004),
         Stage(
             "layers",
@@ -258,7 +260,7 @@ def _stages(
             ("transforms_train.json", "transforms_val.json", "clip.json"),
             index,
             ("poses", "parsing", "layers"),
-            {"id": clip_id, "focal": focal, "file": probed.path.name},
+            {"id": clip_id, "file": probed.path.name} | finder.eye_facts(),
         ),
         Stage("sheet", ("preprocess.png",), contact_sheet, ("index", "audio", "layers")),
     ]

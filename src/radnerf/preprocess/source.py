@@ -13,6 +13,9 @@ from rich.progress import track
 
 from radnerf.data.clip import Clip
 from radnerf.errors import UserError
+from radnerf.preprocess.finders import LandmarkFinder
+from radnerf.preprocess.parsers import Parser
+from radnerf.preprocess.trackers import Tracker
 
 
 @dataclass
@@ -28,6 +31,8 @@ class ClipSource:
         demo: settings of the built-in demo clip, when that is what this is.
         resolution: longer side that frames are scaled down to.
         preprocess: further options of preprocess_video.
+        landmarks, parser, tracker: choices of the groups of these names; those of `preprocess`
+            win.
     """
 
     id: str | None
@@ -39,6 +44,9 @@ class ClipSource:
     demo: dict[str, Any] | None = None
     resolution: int | None = None
     preprocess: dict[str, Any] = field(default_factory=dict)
+    landmarks: LandmarkFinder | None = None
+    parser: Parser | None = None
+    tracker: Tracker | None = None
 
     def __post_init__(self) -> None:
         if self.id is None:
@@ -86,12 +94,18 @@ class ClipSource:
 
         if not video.is_file():
             raise UserError(f"There is no video {video}: check data.video=PATH.")
+        chosen: dict[str, Any] = {
+            "landmarks": self.landmarks,
+            "parser": self.parser,
+            "tracker": self.tracker,
+        }
+        given = {name: value for name, value in self.preprocess.items() if value is not None}
         preprocess_video(
             video,
             self.clip_root,
             clip_id=str(self.id),
             resolution=self.resolution,
-            **self.preprocess,
+            **(chosen | given),
         )
         return self.clip_root
 
