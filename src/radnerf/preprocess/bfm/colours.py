@@ -29,7 +29,7 @@ from radnerf.preprocess.bfm.rasteriser import Rasteriser
 SHARED_FRAMES, SHARED_STEPS = 8, 80
 BATCH, STEPS = 8, 25
 JOINED = 2  # frames of the batch before
-RATE = 0.02
+RATE = 0.05
 COLOUR_SPREAD, OUTLIER = 0.06, 3.0  # of a pixel, 0 to 1; beyond so many spreads it is no skin
 INDEPENDENT_PIXELS = 100.0  # neighbours share their errors: a frame counts as this many
 LIGHT_SPREAD = 0.5

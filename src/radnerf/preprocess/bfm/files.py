@@ -34,7 +34,7 @@ UNIT = 1e5  # the files are in micrometres
 
 ADVICE = (
     "give tracker.path=3DMM, the folder data_utils/face_tracking/3DMM of a public RAD-NeRF style "
-    "system, with 01_MorphableModel.mat in it, which is free for research at faces.dmi.unibas.ch/bfm"
+    "system, with 01_MorphableModel.mat in it (free for research at faces.dmi.unibas.ch/bfm)"
 )
 # What arrays are pickled with.
 HARMLESS = {

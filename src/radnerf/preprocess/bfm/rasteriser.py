@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 from radnerf.errors import UserError
 
 
+@runtime_checkable
 class Rasteriser(Protocol):
     """Draws coloured meshes; colours and places get gradients, what covers a pixel does not."""
 
