@@ -45,7 +45,7 @@ STRIDE = 32  # of the deepest features
 # Of the pictures that the weights were trained on (ImageNet's), RGB.
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-Features = Float[Tensor, "n c h w"]
+Features = Float[Tensor, "_ _ _ _"]  # pictures, channels, rows, columns
 
 
 class ConvBNReLU(nn.Module):
