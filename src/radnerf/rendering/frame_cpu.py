@@ -96,7 +96,7 @@ class CpuFrameRenderer:
         from radnerf.kernels.numba_runtime import run
 
         portrait, index = self.portrait, torch.tensor([-1])
-        state = portrait.head.state(code[None].float(), torch.tensor([eye]), index)
+        state = portrait.head.state(code[None].float(), torch.tensor([eye]).float(), index)
         self.head.render(self.camera, pose, state)
         if behind is None:
             np.copyto(self.behind, self.background)
