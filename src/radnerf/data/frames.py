@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -24,10 +26,12 @@ from radnerf.data.clip import (
     face_rectangle,
     lips_rectangle,
 )
+from radnerf.files import alone
 from radnerf.geometry.motion import planar_motion
 
 _CACHE_VERSION = 3
 BYTES_PER_PIXEL = 3 + 4 + 1  # of images, torso and labels
+NAMES = ("images", "torso", "labels", "rectangles", "landmarks", "torso_motion")
 
 
 @dataclass
@@ -57,14 +61,19 @@ class FrameStore:
         """
         folder = clip.root / "cache"
         stamp, fingerprint = folder / "frames.json", _fingerprint(clip)
-        names = ("images", "torso", "labels", "rectangles", "landmarks", "torso_motion")
-        if not stamp.is_file() or json.loads(stamp.read_text()) != fingerprint:
+
+        def current() -> bool:
+            return stamp.is_file() and json.loads(stamp.read_text()) == fingerprint
+
+        if not current():
             folder.mkdir(exist_ok=True)
-            stamp.unlink(missing_ok=True)
-            _write_cache(clip, folder, report)
-            _write_text(stamp, json.dumps(fingerprint))
+            with alone(folder):
+                if not current():  # another run may have made it meanwhile
+                    stamp.unlink(missing_ok=True)
+                    _write_cache(clip, folder, report)
+                    _write_text(stamp, json.dumps(fingerprint))
         arrays, maps = {}, []
-        for name in names:
+        for name in NAMES:
             # Mapped copy-on-write: torch wants writable memory, and nothing here ever writes to it.
             maps.append(np.load(folder / f"{name}.npy", mmap_mode="c"))
             arrays[name] = torch.from_numpy(maps[-1])
@@ -112,6 +121,16 @@ def _sources(clip: Clip) -> list[tuple[str, int, str]]:
 
 
 def _write_cache(clip: Clip, folder: Path, report: Callable[[int, int], None] | None) -> None:
+    """Write the arrays; the old ones stay whole for who has mapped them."""
+    for left_behind in folder.glob("part*"):
+        shutil.rmtree(left_behind)
+    with tempfile.TemporaryDirectory(prefix="part", dir=folder) as part:
+        _write_arrays(clip, Path(part), report)
+        for name in NAMES:
+            (Path(part) / f"{name}.npy").replace(folder / f"{name}.npy")
+
+
+def _write_arrays(clip: Clip, folder: Path, report: Callable[[int, int], None] | None) -> None:
     count, (height, width) = len(clip), clip.size
     rectangles = np.zeros((count, 3, 4), np.int64)
     points = np.zeros((count, 68, 2), np.float32)
