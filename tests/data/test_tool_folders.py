@@ -15,7 +15,7 @@ from data.tool_folders import TOOLS, blinks, write_openface
 from experiment.tiny import config
 from safetensors import safe_open
 
-from radnerf.audio import FeatureFile
+from radnerf.audio import FeatureFile, load_audio
 from radnerf.data.blinks import read_blinks
 from radnerf.data.clip import Clip
 from radnerf.data.datamodule import ClipDataModule
@@ -25,6 +25,7 @@ from radnerf.errors import UserError
 from radnerf.experiment import run
 from radnerf.experiment.evaluate import held_out_wave
 from radnerf.geometry.eyes import eye_range
+from radnerf.preprocess.source import ClipSource
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +36,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def public_pose(matrix: np.ndarray) -> np.ndarray:
-    """What the public loader makes of a pose on disk: rows y, z, x; y and z axes flipped; times 4."""
+    """What the public loader makes of a pose: rows y, z, x; y and z axes flipped; times 4."""
     scale = np.array([1, -1, -1, 4.0])
     return np.stack([matrix[1] * scale, matrix[2] * scale, matrix[0] * scale, matrix[3]])
 
@@ -89,6 +90,11 @@ def test_features_of_several_kinds_must_be_chosen(tool: str, demo: Path, tmp_pat
     assert "mel_f0" not in str(error.value)
 
 
+def counting(count: int) -> np.ndarray:
+    """Windows that hold their own number."""
+    return np.arange(count, dtype=np.float32)[:, None, None] + np.zeros((16, 3))
+
+
 def edited(root: Path, change: Callable[[dict[str, Any]], object], *splits: str) -> Path:
     for split in splits or ("train", "val"):
         path = root / f"transforms_{split}.json"
@@ -107,13 +113,13 @@ def test_frames_without_images_are_left_out_with_one_line(
     clip = Clip.open(tiny_clip)
     assert sorted({*range(22)} - {*clip.ids.tolist()}) == [7, 9, 21]
     assert (len(clip), clip.n_train) == (19, 18)
-    np.save(tiny_clip / "aud.npy", np.arange(22, dtype=np.float32)[:, None, None] + np.zeros((16, 3)))
+    np.save(tiny_clip / "aud.npy", counting(22))
     data = ClipDataModule(tiny_clip, FeatureFile())
     with caplog.at_level(logging.WARNING):
         data.setup()
     told = [record.message for record in caplog.records if "frames" in record.message]
     assert len(told) == 1
-    assert "3 of 22 frames have no image (1 in gt_imgs, 1 in torso_imgs, 1 in parsing)" in told[0]
+    assert "3 of 22 frames lack an image (1 in gt_imgs, 1 in torso_imgs, 1 in parsing)" in told[0]
     # Frame 8 is the eighth now, and still has the eighth window.
     window = data.audio[data.audio_ids[7]]
     assert clip.ids[7] == 8 and float(window[0, 0]) == 8
@@ -122,7 +128,7 @@ def test_frames_without_images_are_left_out_with_one_line(
 def test_many_frames_without_images_are_an_error(tiny_clip: Path) -> None:
     for i in range(6):
         (tiny_clip / "gt_imgs" / f"{i}.jpg").unlink()
-    with pytest.raises(UserError, match=r"6 of 22 frames have no image \(6 in gt_imgs\)"):
+    with pytest.raises(UserError, match=r"6 of 22 frames lack an image \(6 in gt_imgs\)"):
         Clip.open(tiny_clip)
 
 
@@ -132,7 +138,7 @@ def test_a_missing_folder_of_images_is_told_with_its_purpose(tiny_clip: Path, fo
         path.unlink()
     (tiny_clip / folder).rmdir()
     assert len(Clip.open(tiny_clip)) == 22  # its poses can still drive a portrait
-    with pytest.raises(UserError, match=rf"has no {folder}, which tell .*: repeat"):
+    with pytest.raises(UserError, match=rf"has no {folder} \(they tell .*\): repeat"):
         FrameStore.open(Clip.open(tiny_clip))
     assert not (tiny_clip / "cache").exists()
 
@@ -140,7 +146,8 @@ def test_a_missing_folder_of_images_is_told_with_its_purpose(tiny_clip: Path, fo
 def test_gaps_in_numbering_and_other_numbers_of_the_sound(tiny_clip: Path) -> None:
     for folder, suffix in (("gt_imgs", "jpg"), ("torso_imgs", "png"), ("parsing", "png")):
         for i in reversed(range(22)):
-            (tiny_clip / folder / f"{i}.{suffix}").rename(tiny_clip / folder / f"{3 * i + 1}.{suffix}")
+            path = tiny_clip / folder / f"{i}.{suffix}"
+            path.rename(path.with_stem(f"{3 * i + 1}"))
     for i in reversed(range(22)):
         path = tiny_clip / "ori_imgs" / f"{i}.lms"
         path.rename(path.with_name(f"{3 * i + 1}.lms"))
@@ -149,7 +156,7 @@ def test_gaps_in_numbering_and_other_numbers_of_the_sound(tiny_clip: Path) -> No
         for frame in content["frames"]:
             frame["img_id"] = 3 * frame["img_id"] + 1
 
-    np.save(tiny_clip / "aud.npy", np.arange(22, dtype=np.float32)[:, None, None] + np.zeros((16, 3)))
+    np.save(tiny_clip / "aud.npy", counting(22))
     data = ClipDataModule(edited(tiny_clip, renumber), FeatureFile())
     data.setup()
     assert data.clip.ids.tolist() == list(range(1, 65, 3))
@@ -171,8 +178,6 @@ def test_the_split_is_taken_as_given(tiny_clip: Path) -> None:
     assert np.array_equal(data.frames.images[5].numpy(), data.clip.image(5))
     assert np.array_equal(data.frames.images[3], first) and data.clip.ids[5] == 10
     # The test's sound is that of its frames.
-    from radnerf.audio import load_audio
-
     whole = load_audio(tiny_clip / "aud.wav")
     assert np.array_equal(held_out_wave(data), whole[5 * 640 : 10 * 640])
 
@@ -300,3 +305,16 @@ def test_a_folder_nobody_may_write_to_is_one_sentence(
         FrameStore.open(clip)
 
 
+def test_a_folder_of_another_tool_is_not_preprocessed_over(tiny_clip: Path) -> None:
+    """The public layout keeps the video in the folder, as data/<id>/<id>.mp4."""
+    video = tiny_clip / "tiny.mp4"
+    video.write_text("whatever")
+    before = sorted(path.name for path in tiny_clip.iterdir())
+    named = ClipSource(id="tiny", folder=str(tiny_clip.parent), url="https://nowhere.example/a.mp4")
+    given = ClipSource(id=None, folder=str(tiny_clip.parent), root=str(tiny_clip))
+    assert named.prepare() == given.prepare() == tiny_clip
+    with pytest.raises(
+        UserError, match=r"holds a clip of another tool: train on it with data=clip"
+    ):
+        ClipSource(id="tiny", folder=str(tiny_clip.parent), video=str(video)).prepare()
+    assert sorted(path.name for path in tiny_clip.iterdir()) == before

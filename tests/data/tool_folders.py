@@ -12,7 +12,7 @@ import numpy as np
 from scipy.io import wavfile
 
 # What OpenFace's FeatureExtraction writes, abridged: padded names, frames from 1.
-OPENFACE = ("frame", "face_id", "timestamp", "confidence", "success", "gaze_0_x", "AU45_r", "AU45_c")
+OPENFACE = "frame, face_id, timestamp, confidence, success, gaze_0_x, AU45_r, AU45_c"
 
 
 def radnerf(demo: Path, root: Path) -> Path:
@@ -63,7 +63,7 @@ def blinks(demo: Path) -> np.ndarray:
 
 def write_openface(path: Path, intensity: np.ndarray, lost: tuple[int, ...] = ()) -> None:
     """A table of OpenFace, with frames it lost and a second face in the third frame."""
-    lines = [", ".join(OPENFACE)]
+    lines = [OPENFACE]
     for i, value in enumerate(intensity):
         success = i not in lost
         shown = value if success else 0.0

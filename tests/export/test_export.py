@@ -85,7 +85,9 @@ def test_blinks_are_where_er_nerf_looks_for_them(tiny_clip: Path, tmp_path: Path
 def test_parsing_has_the_public_colours(tiny_clip: Path, tmp_path: Path) -> None:
     source = Clip.open(tiny_clip)
     path = tiny_clip / "parsing" / "3.png"
-    noisy = cv2.imread(str(path)).astype(int) + np.random.default_rng(0).integers(-60, 60, (24, 32, 3))
+    noisy = cv2.imread(str(path)).astype(int) + np.random.default_rng(0).integers(
+        -60, 60, (24, 32, 3)
+    )
     cv2.imwrite(str(path), np.clip(noisy, 0, 255).astype(np.uint8))
     export(source, tmp_path / "out", TOOLS["radnerf"])
     colours = np.unique(cv2.imread(str(tmp_path / "out/parsing/3.png")).reshape(-1, 3), axis=0)
@@ -140,9 +142,7 @@ def test_features_the_tool_cannot_read(tiny_clip: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command(
-    tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command(tiny_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "there" / "out"
     assert main([str(tiny_clip), str(out), "--for", "geneface"]) == 0
     said = capsys.readouterr()

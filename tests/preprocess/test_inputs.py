@@ -60,7 +60,9 @@ def film(
     return write_video(path, frames, times, tone(1.2) if sound is None else sound, rate)
 
 
-def refused(video: Path, root: Path, words: str, face: FakeFace | None = None, **more: object) -> None:
+def refused(
+    video: Path, root: Path, words: str, face: FakeFace | None = None, **more: object
+) -> None:
     """One sentence, and nothing left behind."""
     with pytest.raises(UserError, match=words) as error:
         preprocess(video, root, face, **more)
@@ -97,6 +99,22 @@ def test_a_video_turned_by_90_degrees_becomes_an_upright_clip(tmp_path: Path) ->
     clip = preprocess(path, tmp_path / "clip")
     assert clip.size == (96, 128)
     assert np.abs(clip.image(0).astype(int) - portrait(0)).mean() < 12
+
+
+def test_a_picture_on_its_side_is_one_sentence(tmp_path: Path) -> None:
+    """Turned by its pixels, with no word of it in the file."""
+
+    class Lying(SeeingFace):
+        def find(self, image: np.ndarray) -> list[np.ndarray]:
+            found = super().find(np.rot90(image))  # upright, counter-clockwise
+            # Back: the top goes to the right again.
+            return [np.stack([len(image[0]) - f[:, 1], f[:, 0], f[:, 2]], 1) for f in found]
+
+    path = film(
+        tmp_path / "a.mp4", change=lambda i, frame: np.ascontiguousarray(np.rot90(frame, -1))
+    )
+    words = r"face is turned by (8\d|9\d) degrees clockwise: turn the video"
+    refused(path, tmp_path / "clip", words, Lying())
 
 
 def upright(i: int, frame: np.ndarray) -> np.ndarray:
@@ -197,10 +215,11 @@ def test_a_folder_nobody_may_write_to_is_one_sentence(
     refused(video, tmp_path / "archive" / "clip", r"clip cannot be written \(Permission denied\)")
 
 
-WRITERS = ("aud.wav", "landmarks.npy", "7.jpg", "7.lms", "7.png", "poses.npz", "transforms_val.json")
+IMAGES = ["7.jpg", "7.lms", "7.png"]
+OTHERS = ["aud.wav", "landmarks.npy", "poses.npz", "transforms_val.json"]
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", [*IMAGES, *OTHERS])
 def test_a_full_disk_is_one_sentence(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +246,6 @@ class Killed(BaseException):
 def test_killed_at_each_stage_and_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed in every stage's work and before its stamp; each run goes on from there."""
     video = film(tmp_path / "a.mp4")
-    whole = preprocess(video, tmp_path / "whole")
     root = tmp_path / "clip"
     began: list[str] = []
     deadly: list[tuple[str, str]] = []
@@ -259,7 +277,10 @@ def test_killed_at_each_stage_and_repeated(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(stages, "_run", running)
     monkeypatch.setattr(stages, "_write_stamp", stamping)
     monkeypatch.setattr(shutil, "rmtree", removing)
-    order = ["audio", "landmarks", "frames", "poses", "parsing", "plate", "layers", "index", "sheet"]
+    deadly[:] = [("nothing", "")]
+    whole = preprocess(video, tmp_path / "whole")
+    order = began.copy()
+    began.clear()
     for name in order:
         for moment in ("work", "stamp"):
             deadly[:] = [(name, moment)]
@@ -267,6 +288,7 @@ def test_killed_at_each_stage_and_repeated(tmp_path: Path, monkeypatch: pytest.M
                 preprocess(video, root)
     deadly[:] = [("nothing", "")]
     preprocess(video, root)
+    assert len(order) == 9
     # Once for each death and once to the end, and no stage before.
     assert began == [name for name in order for _ in range(3)]
     assert not list((root / ".stages").glob("*.part"))

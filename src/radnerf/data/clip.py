@@ -35,7 +35,13 @@ from jaxtyping import Float, Int, UInt8
 
 from radnerf.data.blinks import eye_ratios, read_blinks
 from radnerf.data.landmark_files import LandmarkFiles
-from radnerf.data.transforms import SAME_FOCAL, Frame, Transforms, frames_with_images, numbered_files
+from radnerf.data.transforms import (
+    SAME_FOCAL,
+    Frame,
+    Transforms,
+    frames_with_images,
+    numbered_files,
+)
 from radnerf.errors import UserError
 from radnerf.geometry.eyes import eye_range
 
@@ -47,8 +53,8 @@ TRAIN, HELD_OUT = "transforms_train.json", "transforms_val.json"
 # Folders of images, one a frame, and what training has them for.
 IMAGES = {
     "gt_imgs": (".jpg", "what the person looks like"),
-    "torso_imgs": (".png", "what is behind the head, the torso with the neck continued"),
-    "parsing": (".png", "head, neck and torso apart"),
+    "torso_imgs": (".png", "what is behind the head"),
+    "parsing": (".png", "head, neck and torso from each other"),
 }
 # Box of the public systems: up, towards the camera, right.
 PUBLIC_HEAD_BOX = ((-1.0, -0.5, -1.0), (1.0, 0.5, 1.0))
@@ -231,7 +237,7 @@ class Clip:
             suffix, purpose = IMAGES[name]
             if not numbered_files(self.root / name, suffix):
                 raise UserError(
-                    f"{self.root} has no {name}, which tell {purpose}: repeat the tool's "
+                    f"{self.root} has no {name} (they tell {purpose}): repeat the tool's "
                     "preprocessing, or preprocess the video with data=video."
                 )
 
@@ -314,7 +320,8 @@ def write_image(path: Path, rgb: UInt8[np.ndarray, "h w c"]) -> None:
         path.write_bytes(data.tobytes())  # OpenCV would not notice a disk that is full
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written ({error.strerror}): free some space or choose another folder."
+            f"{path} cannot be written ({error.strerror}): free some space or choose "
+            "another folder."
         ) from error
 
 

@@ -92,7 +92,9 @@ class Transforms:
         height, width = size
         x = self._number("cx") if "cx" in self.camera else width / 2
         y = self._number("cy") if "cy" in self.camera else height / 2
-        stated = (self._number("h"), self._number("w")) if {"h", "w"} <= self.camera.keys() else size
+        stated = size
+        if {"h", "w"} <= self.camera.keys():
+            stated = int(self._number("h")), int(self._number("w"))
         if stated != size or not (0 < x < width and 0 < y < height):
             raise UserError(
                 f"{self.path} is not for frames of {width} x {height} pixels (its centre is "
@@ -151,7 +153,7 @@ def frames_with_images(
         for name, found in needed.items()
         if (count := sum(frame.image not in found for frame in frames))
     )
-    told = f"{root}: {n_lacking} of {len(frames)} frames have no image ({missing})"
+    told = f"{root}: {n_lacking} of {len(frames)} frames lack an image ({missing})"
     if n_lacking > MAX_LEFT_OUT * len(frames):
         raise UserError(f"{told}: copy the folder again or repeat its preprocessing.")
     return there, [f"{told} and are left out."]

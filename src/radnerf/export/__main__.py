@@ -1,4 +1,4 @@
-"""A clip folder for RAD-NeRF, ER-NeRF or GeneFace, as their own preprocessing would have made it."""
+"""A clip folder for RAD-NeRF, ER-NeRF or GeneFace, as their own preprocessing would make it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     console = Console(stderr=True)
 
-    def progress(frames: Iterable[int], count: int) -> Iterable[int]:
+    def progress(frames: Iterable[Any], count: int) -> Iterable[Any]:
         return track(frames, "exporting", total=count, console=console)
 
     try:

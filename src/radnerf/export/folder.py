@@ -34,7 +34,7 @@ from radnerf.errors import UserError
 from radnerf.files import whole_folder
 from radnerf.geometry.eyes import eye_range
 
-Progress = Callable[[Iterable[int], int], Iterable[int]]  # the frames, and how many
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # of the frames, as many as told
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ class Tool:
 
 
 TOOLS = {
-    "radnerf": Tool(
-        "RAD-NeRF", {29: "aud_ds.npy", 32: "aud.npy", 44: "aud_eo.npy"}
-    ),
+    "radnerf": Tool("RAD-NeRF", {29: "aud_ds.npy", 32: "aud.npy", 44: "aud_eo.npy"}),
     "ernerf": Tool(
         "ER-NeRF",
         {29: "aud_ds.npy", 32: "aud.npy", 44: "aud_eo.npy", 1024: "aud_hu.npy"},
@@ -160,7 +158,8 @@ def _write_transforms(clip: Clip, part: Path, tool: Tool) -> None:
 def face_and_hair(landmarks: Float[np.ndarray, "68 2"], size: tuple[int, int]) -> list[int]:
     """Left, top, width and height of the rectangle that AD-NeRF and GeneFace draw rays in.
 
-    Half as wide again as the jaw, and from the brow's root 1.15 times as far up as down to the chin.
+    Half as wide again as the jaw, and from the root of the nose 1.15 times as far up
+    as down to the chin.
     """
     height, width = size
     left, right = landmarks[:, 0].min(), landmarks[:, 0].max()

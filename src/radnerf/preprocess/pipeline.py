@@ -23,6 +23,7 @@ from radnerf.preprocess import face, headbox, sheet, video
 from radnerf.preprocess.landmarks import (
     BY_PATH,
     Detector,
+    check_face,
     detect,
     mediapipe_detector,
     quiet,
@@ -38,7 +39,6 @@ FOCAL = 2.4  # image widths; hardly observable in a portrait video, so a setting
 LANDMARK_SIDE = 1280  # larger videos are scaled down to this before landmarks are sought
 WORKERS = 2
 SILENT = 1e-3  # of full scale: the loudest sample of a track in which nobody speaks
-SMALLEST_FACE = 16  # pixels
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -134,12 +134,7 @@ def _stages(
                 points = detect(video.counted(frames, desk.report), find, n)
             points = points * (probed.width / seen[1])
         points = points * (size[1] / probed.width)
-        width = float(np.median(np.ptp(points[..., 0], axis=1)))
-        if width < SMALLEST_FACE:
-            raise UserError(
-                f"The face is only {width:.0f} px wide of {size[1]} x {size[0]}: crop the video to "
-                "head and shoulders, or give a higher data.resolution."
-            )
+        check_face(face.to_68(points), size)
         np.save(desk.out / "landmarks.npy", points.astype(np.float32))
 
     def frames(desk: Desk) -> None:
