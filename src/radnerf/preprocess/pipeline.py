@@ -23,6 +23,7 @@ from radnerf.preprocess import face, headbox, sheet, video
 from radnerf.preprocess.landmarks import (
     BY_PATH,
     Detector,
+    check_face,
     detect,
     mediapipe_detector,
     quiet,
@@ -37,6 +38,7 @@ from radnerf.preprocess.torso import TorsoPainter
 FOCAL = 2.4  # image widths; hardly observable in a portrait video, so a setting
 LANDMARK_SIDE = 1280  # larger videos are scaled down to this before landmarks are sought
 WORKERS = 2
+SILENT = 1e-3  # of full scale: the loudest sample of a track in which nobody speaks
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -114,7 +116,13 @@ def _stages(
     source = {"video": content, "n": n}
 
     def audio(desk: Desk) -> None:
-        write_wav(desk.out / "aud.wav", video.read_audio(probed.path, probed.start), n)
+        sound = video.read_audio(probed.path, probed.start)
+        if np.abs(sound).max(initial=0.0) < SILENT:
+            raise UserError(
+                f"The sound of {probed.path} is silent from beginning to end: "
+                "give a video with the speech in it."
+            )
+        write_wav(desk.out / "aud.wav", sound, n)
 
     def find_landmarks(desk: Desk) -> None:
         if given and given.suffix == ".npy":
@@ -126,6 +134,7 @@ def _stages(
                 points = detect(video.counted(frames, desk.report), find, n)
             points = points * (probed.width / seen[1])
         points = points * (size[1] / probed.width)
+        check_face(face.to_68(points), size)
         np.save(desk.out / "landmarks.npy", points.astype(np.float32))
 
     def frames(desk: Desk) -> None:
@@ -297,7 +306,7 @@ def write_wav(path: Path, sound: Float[np.ndarray, " s"], n_frames: int) -> None
     """16-bit wav exactly as long as the frames; silence fills what the file lacks."""
     length = round(n_frames / FPS * SAMPLE_RATE)
     sound = np.pad(sound[:length], (0, max(0, length - len(sound))))
-    with wave.open(str(path), "wb") as file:
+    with path.open("wb") as raw, wave.open(raw, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
