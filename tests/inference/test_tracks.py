@@ -6,7 +6,7 @@ import pytest
 import torch
 from inference.fakes import make_bundle, turned
 
-from radnerf.data.clip import to_public_pose, write_transforms
+from radnerf.data.clip import to_public_pose, write_image, write_transforms
 from radnerf.errors import UserError
 from radnerf.inference.tracks import (
     background_image,
