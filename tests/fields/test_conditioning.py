@@ -77,7 +77,7 @@ def test_shut_and_open_eyes_have_first_layers_of_their_own() -> None:
     torch.manual_seed(0)
     audio = AudioCoordinate(GridEncoding(2, **SIZES), eye_product=0.5)
     head = field(audio)
-    x, code, eye, (density, _, moved) = driven(head)
+    x, _, eye, (density, _, moved) = driven(head)
     spatial = spatial_features(head, x)
     features = [spatial, audio.ambient((moved + 1) / 2), 0.5 * eye * spatial, eye]
     out = layers(head.sigma_net, torch.cat(features, 1))
