@@ -23,8 +23,50 @@ def test_windows_and_steps_are_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(precomputed_windows(tmp_path / name, 50), made)
         assert precomputed_windows(tmp_path / name, 20).shape == (20, 16, 3)
         assert np.all(precomputed_windows(tmp_path / name, 70)[60:] == 0), "silence"
-        with pytest.raises(UserError, match=r"ends 2\.0 s before"):
-            precomputed_windows(tmp_path / name, 100)
+        with pytest.raises(UserError, match=r"ends 2\.8 s before"):
+            precomputed_windows(tmp_path / name, 120)
+
+
+def test_half_and_double_rates_come_to_the_usual_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Steps that tell their own time, which interpolation keeps.
+    fine = ((np.arange(400, dtype=np.float32) + 0.5) / 100)[:, None]
+    usual = windows(((np.arange(200, dtype=np.float32) + 0.5) / 50)[:, None], 100)
+    for rate, steps in ((100, fine), (25, fine.reshape(100, 4, 1).mean(1))):
+        np.save(tmp_path / "aud.npy", steps)
+        found = precomputed_windows(tmp_path / "aud.npy", 100)
+        assert f"{rate} steps a second, brought to 50" in caplog.text
+        inner = slice(5, 95)  # the ends' windows look beyond the sound
+        np.testing.assert_allclose(found[inner], usual[inner], atol=1e-5)
+    np.save(tmp_path / "aud.npy", np.repeat(usual, 2, 0))
+    np.testing.assert_array_equal(precomputed_windows(tmp_path / "aud.npy", 100), usual)
+    # Features of the whole sound for a part of the frames are no other rate.
+    np.save(tmp_path / "aud.npy", fine)
+    found = precomputed_windows(tmp_path / "aud.npy", 50, seconds=8.0)
+    np.testing.assert_array_equal(found, windows(fine, 50))
+
+
+def test_labels_are_no_features(tmp_path: Path) -> None:
+    np.save(tmp_path / "aud.npy", np.zeros((50, 16), np.int64))
+    with pytest.raises(UserError, match="labels, not features"):
+        precomputed_windows(tmp_path / "aud.npy", 50)
+
+
+def test_the_only_features_of_a_folder_need_no_name(tiny_clip: Path) -> None:
+    with pytest.raises(UserError, match="holds no features"):
+        FeatureFile().found(tiny_clip)
+    np.save(tiny_clip / "aud_mel.npy", np.ones((22, 16, 40), np.float32))
+    (tiny_clip / "aud_mel.json").write_text("{}")
+    np.save(tiny_clip / "aud_mel_f0.npy", {"mel": 1}, allow_pickle=True)
+    np.save(tiny_clip / "aud_hubert.npy", np.ones((44, 1024), np.float32))
+    data = ClipDataModule(tiny_clip, FeatureFile())
+    data.setup()
+    assert data.audio.shape == (22, 16, 1024)
+    assert data.extractor.settings == {"name": "features", "file": "aud_hubert.npy"}
+    np.save(tiny_clip / "aud.npy", np.ones((22, 16, 29)))
+    with pytest.raises(UserError, match=r"2 kinds: aud\.npy \(29 wide, DeepSpeech.*1024 wide"):
+        FeatureFile().found(tiny_clip)
 
 
 def test_a_clip_is_trained_on_the_features_of_another_tool(tiny_clip: Path) -> None:

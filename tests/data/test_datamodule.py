@@ -1,4 +1,6 @@
 import mmap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,33 @@ def test_cache_is_made_anew_when_an_image_changes(tiny_clip: Path) -> None:
     store = FrameStore.open(clip, lambda done, total: made.append(done))
     assert len(made) == 2 * len(clip)
     assert torch.equal(store.images[4], store.images[5])
+
+
+def test_runs_that_start_at_once_write_the_cache_once(tiny_clip: Path) -> None:
+    clip, made = Clip.open(tiny_clip), []
+
+    def opened(_run: int) -> FrameStore:
+        def slowly(done: int, total: int) -> None:
+            time.sleep(0.01)
+            made.append(done)
+
+        return FrameStore.open(clip, slowly)
+
+    with ThreadPoolExecutor(3) as runs:
+        stores = list(runs.map(opened, range(3)))
+    assert len(made) == len(clip)
+    assert all(torch.equal(store.images, stores[0].images) for store in stores)
+
+
+def test_a_new_cache_leaves_the_old_one_to_its_readers(tiny_clip: Path) -> None:
+    clip = Clip.open(tiny_clip)
+    old = FrameStore.open(clip)
+    before = old.images.clone()
+    old.release()
+    clip.path("gt_imgs", 4, "jpg").write_bytes(clip.path("gt_imgs", 5, "jpg").read_bytes())
+    new = FrameStore.open(clip)
+    assert torch.equal(old.images, before) and not torch.equal(new.images, before)
+    assert sorted(path.name for path in (clip.root / "cache").glob("part*")) == []
 
 
 def test_whole_frame_is_the_frame(data: ClipDataModule) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from experiment.tiny import config
 
 from radnerf.errors import UserError
@@ -100,6 +101,23 @@ def test_tensorboard_without_its_package_is_one_sentence(
 
 
 def test_a_run_that_goes_on_goes_on_in_wandb(tmp_path: Path) -> None:
-    first, again = (logging.wandb_logger("p", str(tmp_path / "a"), True) for _ in range(2))
-    other = logging.wandb_logger("p", str(tmp_path / "b"), True)
-    assert first.version == again.version != other.version
+    numbers = []
+    for name in ("a", "a", "b"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        logger = logging.wandb_logger("p", str(tmp_path / name), True)
+        numbers.append(logger.experiment.id)
+        logging.close(logger)
+    first, again, other = numbers
+    assert first == again != other
+    assert len(list(tmp_path.glob("a/wandb/offline-run-*"))) == 2
+
+
+def test_wandb_out_of_reach_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(**_settings: Any) -> None:
+        raise wandb.errors.CommError("Run initialization has timed out\nmore")
+
+    monkeypatch.setattr(wandb, "init", unreachable)
+    with pytest.raises(UserError, match=r"timed out; WANDB_MODE=offline logs"):
+        logging.wandb_logger("p", str(tmp_path), False)

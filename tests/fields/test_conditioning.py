@@ -73,6 +73,17 @@ def test_the_coordinate_is_looked_up_in_a_grid_of_its_own() -> None:
     torch.testing.assert_close(geometry, out[:, 1:])
 
 
+def test_shut_and_open_eyes_have_first_layers_of_their_own() -> None:
+    torch.manual_seed(0)
+    audio = AudioCoordinate(GridEncoding(2, **SIZES), eye_product=0.5)
+    head = field(audio)
+    x, _, eye, (density, _, moved) = driven(head)
+    spatial = spatial_features(head, x)
+    features = [spatial, audio.ambient((moved + 1) / 2), 0.5 * eye * spatial, eye]
+    out = layers(head.sigma_net, torch.cat(features, 1))
+    torch.testing.assert_close(density, truncated_exp(out[:, 0]))
+
+
 def test_the_default_is_to_the_bit_what_it_was() -> None:
     """The parts are drawn, and added up, in the order they always were."""
     torch.manual_seed(3)

@@ -93,6 +93,7 @@ def make_portrait_config():
             "conditioning": {
                 "_target_": f"{fields}.conditioning.AudioCoordinate",
                 "ambient": grid(2),
+                "eye_product": 0.5,
             },
             "box": box,
             "n_frames": 10,

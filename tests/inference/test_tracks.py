@@ -6,7 +6,7 @@ import pytest
 import torch
 from inference.fakes import make_bundle, turned
 
-from radnerf.data.clip import to_public_pose, write_transforms
+from radnerf.data.clip import to_public_pose, write_image, write_transforms
 from radnerf.errors import UserError
 from radnerf.inference.tracks import (
     background_image,
@@ -87,9 +87,8 @@ def test_poses_from_a_portrait_file_and_a_transforms_file_agree(tmp_path):
 def test_poses_from_a_clip_folder(tmp_path):
     poses = torch.stack([turned(d) for d in range(11)])
     write_transforms(tmp_path, poses.numpy(), np.full(11, 0.2), 72.0, (15.0, 20.0))
-    (tmp_path / "gt_imgs").mkdir()
     for i in range(11):
-        (tmp_path / "gt_imgs" / f"{i}.jpg").touch()
+        write_image(tmp_path / "gt_imgs" / f"{i}.jpg", np.zeros((40, 30, 3), np.uint8))
     track = pose_track(make_bundle(n_frames=11), str(tmp_path), 20)
     assert torch.allclose(track, poses[ping_pong(20, 11)], atol=1e-5)
 

@@ -89,9 +89,8 @@ def weights() -> dict[str, Tensor]:
     for name, value in network.state_dict().items():
         if name.endswith("running_var"):
             value.uniform_(0.5, 2)
-        elif "bn" in name or ".downsample.1." in name:
-            if value.is_floating_point():
-                value.normal_(0.3, 0.3)
+        elif ("bn" in name or ".downsample.1." in name) and value.is_floating_point():
+            value.normal_(0.3, 0.3)
     return network.state_dict()
 
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from radnerf.audio.sync import SPEECH_LEAD
 from radnerf.audio.windows import WINDOW, windows
 from radnerf.data.clip import FPS, SAMPLE_RATE
 from radnerf.errors import UserError
+from radnerf.files import whole_file
 
 
 def audio_windows(
@@ -51,7 +50,7 @@ def clip_features(
     memory is given back.
 
     Raises:
-        UserError: the clip has no sound.
+        UserError: the clip has no sound, or its folder cannot be written.
     """
     root = Path(root)
     if isinstance(extractor, FeatureFile):
@@ -74,16 +73,8 @@ def clip_features(
     extractor.release()
     # The note goes last and comes off first, so that it never vouches for other features.
     note.unlink(missing_ok=True)
-    _replace(path, lambda partial: np.save(partial, features))
-    _replace(note, lambda partial: partial.write_text(json.dumps(made_from)))
+    with whole_file(path) as part:
+        np.save(part, features)
+    with whole_file(note) as part:
+        part.write_text(json.dumps(made_from))
     return features
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that a crash leaves the old one or the new one."""
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -57,9 +57,6 @@ class Source:
     @classmethod
     def _of_clip(cls, root: Path) -> Source:
         clip = Clip.open(root)
-        background = torch.from_numpy(clip.background())
-        if tuple(background.shape[:2]) != clip.size:
-            raise UserError(f"{root / 'bc.jpg'} is not of the frames' size {clip.size}.")
         return cls(
             id=root.resolve().name,
             poses=torch.from_numpy(clip.poses),
@@ -68,7 +65,7 @@ class Source:
             centre=clip.centre,
             size=clip.size,
             fps=clip.fps,
-            background=background,
+            background=torch.from_numpy(clip.background()),
             n_train=clip.n_train,
             clip=clip,
         )
@@ -127,7 +124,7 @@ def resting_mouth(portrait: Portrait, source: Source) -> tuple[Float[Tensor, " d
     if found is None or clip is None or not clip.path("ori_imgs", 0, "lms").is_file():
         return portrait.encode_audio(torch.zeros(1, 8, 16, width))[0], False
     windows = torch.from_numpy(found[1])
-    frames = torch.from_numpy(clip.ids[: source.n_train]).clamp_max(len(windows) - 1)
+    frames = torch.from_numpy(clip.audio_ids[: source.n_train]).clamp_max(len(windows) - 1)
     codes = [
         portrait.encode_audio(attention_windows(windows, part))
         for part in frames.split(FRAMES_AT_ONCE)

@@ -10,6 +10,7 @@ Layout (the one public RAD-NeRF, AD-NeRF and ER-NeRF tools share):
     torso_imgs/<i>.png      RGBA, the torso with the neck in-painted upward under the head
     bc.jpg                  the background plate
     transforms_train.json, transforms_val.json
+    au.csv                  optional (ER-NeRF): blinks by OpenFace, see data/blinks.py
     clip.json               ours alone, optional: frame rate, head box, tracking report
 
 Frames. On disk a pose is camera-to-world with OpenGL camera axes (x right, y up, z backward) in a
@@ -22,6 +23,7 @@ The distance between the outer eye corners of our own clips is OUTER_EYE_DISTANC
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,12 +33,29 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from radnerf.data.blinks import eye_ratios, read_blinks
+from radnerf.data.landmark_files import LandmarkFiles
+from radnerf.data.transforms import (
+    SAME_FOCAL,
+    Frame,
+    Transforms,
+    frames_with_images,
+    numbered_files,
+)
 from radnerf.errors import UserError
+from radnerf.geometry.eyes import eye_range
 
 WORLD_SCALE = 4.0
 OUTER_EYE_DISTANCE = 0.30
 FPS = 25.0
 SAMPLE_RATE = 16_000
+TRAIN, HELD_OUT = "transforms_train.json", "transforms_val.json"
+# Folders of images, one a frame, and what training has them for.
+IMAGES = {
+    "gt_imgs": (".jpg", "what the person looks like"),
+    "torso_imgs": (".png", "what is behind the head"),
+    "parsing": (".png", "head, neck and torso from each other"),
+}
 # Box of the public systems: up, towards the camera, right.
 PUBLIC_HEAD_BOX = ((-1.0, -0.5, -1.0), (1.0, 0.5, 1.0))
 
@@ -130,7 +149,9 @@ class Clip:
     focal: float  # pixels
     centre: tuple[float, float]  # cx, cy in pixels
     n_train: int  # the first n_train frames train, the rest are held out
+    audio_ids: Int[np.ndarray, " t"]  # the frames' audio windows, nearly always the same numbers
     meta: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # for the user: what had to be put up with
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -139,46 +160,52 @@ class Clip:
     def open(cls, root: str | Path) -> Clip:
         """Read a clip's index.
 
+        Frames without images are left out, with a note.
+
         Raises:
             UserError: the folder is not a preprocessed clip, or its parts do not fit together.
         """
         root = Path(root)
-        frames: list[dict[str, Any]] = []
-        n_train = 0
-        for name in ("transforms_train.json", "transforms_val.json"):
-            path = root / name
-            if not path.is_file():
+        for name in (TRAIN, HELD_OUT):
+            if not (root / name).is_file():
                 raise UserError(f"{root} is not a preprocessed clip: it has no {name}.")
-            try:
-                transforms = json.loads(path.read_text())
-                frames += transforms["frames"]
-                focal = float(transforms["focal_len"])
-                centre = (float(transforms["cx"]), float(transforms["cy"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{path} cannot be read as camera poses ({error!r}).") from error
-            n_train = n_train or len(frames)
-        have = [f for f in frames if (root / "gt_imgs" / f"{f['img_id']}.jpg").is_file()]
-        n_train = sum(f in have for f in frames[:n_train]) if len(have) < len(frames) else n_train
-        if n_train == 0 or len(have) <= n_train:
-            raise UserError(f"{root} has too few frames: {n_train} to train, {len(have)} in all.")
+        train, held_out = (Transforms.read(root / name) for name in (TRAIN, HELD_OUT))
+        listed = train.frames + held_out.frames
+        there, notes = frames_with_images(root, listed, IMAGES)
+        frames = [frame for frame, has_images in zip(listed, there, strict=True) if has_images]
+        n_train = sum(there[: len(train.frames)])
+        if n_train == 0 or len(frames) <= n_train:
+            raise UserError(f"{root} has too few frames: {n_train} to train, {len(frames)} in all.")
         clip = cls(
             root=root,
-            ids=np.array([f["img_id"] for f in have], np.int64),
-            poses=to_memory_pose(np.array([f["transform_matrix"] for f in have])),
-            eye=np.zeros(len(have), np.float32),
-            focal=focal,
-            centre=centre,
+            ids=np.array([frame.image for frame in frames], np.int64),
+            poses=to_memory_pose(np.array([frame.pose for frame in frames])),
+            eye=np.zeros(len(frames), np.float32),
+            focal=0.0,
+            centre=(0.0, 0.0),
             n_train=n_train,
+            audio_ids=np.array([frame.sound for frame in frames], np.int64),
             meta=read_meta(root),
+            notes=notes,
         )
-        clip.eye = np.array(
-            [
-                f["eye_ratio"] if "eye_ratio" in f else clip.measured_eye_ratio(i)
-                for i, f in enumerate(have)
-            ],
-            np.float32,
-        )
+        clip.focal, clip.centre = train.focal(clip.size), train.centre(clip.size)
+        if not np.isclose(held_out.focal(clip.size), clip.focal, rtol=SAME_FOCAL):
+            raise UserError(f"{held_out.path} and {train.path} have different focal lengths.")
+        clip.eye = clip._eye_track(frames)
         return clip
+
+    def _eye_track(self, frames: Sequence[Frame]) -> Float[np.ndarray, " t"]:
+        """Eye ratios as the transforms have them, else by au.csv, else of the landmarks."""
+        given = [frame.eye for frame in frames if frame.eye is not None]
+        if len(given) == len(frames):
+            return np.array(given, np.float32)
+        blinks = self.root / "au.csv"
+        closed = read_blinks(blinks, self.ids) if blinks.is_file() else None
+        area = np.array([self.measured_eye_ratio(i) for i in range(len(self))])
+        if closed is None:
+            return area.astype(np.float32)
+        self.notes.append(f"{blinks}: eyes by OpenFace's blinks")
+        return eye_ratios(closed, eye_range(area[: self.n_train])).astype(np.float32)
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -200,6 +227,20 @@ class Clip:
         """Frame i, RGB: the person over the background plate."""
         return read_image(self.path("gt_imgs", i, "jpg"))
 
+    def require(self, *folders: str) -> None:
+        """See that folders of images are there.
+
+        Raises:
+            UserError: one is missing, and what it is needed for.
+        """
+        for name in folders:
+            suffix, purpose = IMAGES[name]
+            if not numbered_files(self.root / name, suffix):
+                raise UserError(
+                    f"{self.root} has no {name} (they tell {purpose}): repeat the tool's "
+                    "preprocessing, or preprocess the video with data=video."
+                )
+
     def torso(self, i: int) -> UInt8[np.ndarray, "h w 4"]:
         """Torso of frame i, RGBA with straight alpha."""
         return read_image(self.path("torso_imgs", i, "png"), channels=4)
@@ -210,19 +251,19 @@ class Clip:
         return _CORNER_LABELS[bright[..., 0] + 2 * bright[..., 1] + 4 * bright[..., 2]]
 
     def background(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The background plate, RGB."""
-        return read_image(self.root / "bc.jpg")
+        """The background plate, RGB, at the frames' size."""
+        plate, (height, width) = read_image(self.root / "bc.jpg"), self.size
+        if plate.shape[:2] != self.size:
+            plate = np.asarray(cv2.resize(plate, (width, height), interpolation=cv2.INTER_AREA))
+        return plate
 
     def landmarks(self, i: int) -> Float[np.ndarray, "68 2"]:
-        """68 landmarks of frame i in pixels (x, y)."""
-        path = self.path("ori_imgs", i, "lms")
-        try:
-            points = np.loadtxt(path, dtype=np.float32)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read as 68 landmarks ({error}).") from error
-        if points.shape != (68, 2):
-            raise UserError(f"{path} holds {points.shape} numbers instead of 68 x 2 landmarks.")
-        return points
+        """68 landmarks of frame i in pixels (x, y); short gaps in the files are bridged."""
+        return self._landmark_files(int(self.ids[i]))
+
+    @cached_property
+    def _landmark_files(self) -> LandmarkFiles:
+        return LandmarkFiles(self.root / "ori_imgs")
 
     def measured_eye_ratio(self, i: int) -> float:
         return eye_ratio(self.landmarks(i), *self.size)
@@ -262,7 +303,6 @@ def write_image(path: Path, rgb: UInt8[np.ndarray, "h w c"]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     code = cv2.COLOR_RGBA2BGRA if rgb.shape[2] == 4 else cv2.COLOR_RGB2BGR
     options: list[int] = []
     if path.suffix == ".jpg":
@@ -274,8 +314,15 @@ def write_image(path: Path, rgb: UInt8[np.ndarray, "h w c"]) -> None:
         ]
     elif path.suffix == ".png":
         options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    if not cv2.imwrite(str(path), cv2.cvtColor(rgb, code), options):
-        raise UserError(f"{path} cannot be written: is the disk full or the folder read-only?")
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, code), options)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.tobytes())  # OpenCV would not notice a disk that is full
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): free some space or choose "
+            "another folder."
+        ) from error
 
 
 def write_parsing(path: Path, labels: UInt8[np.ndarray, "h w"]) -> None:
@@ -299,7 +346,7 @@ def write_transforms(
     """Write both transforms files for frames 0 .. t-1, from poses in memory convention."""
     public = to_public_pose(poses)
     n_train = n_train_frames(len(poses))
-    for name, rows in (("train", range(n_train)), ("val", range(n_train, len(poses)))):
+    for name, rows in ((TRAIN, range(n_train)), (HELD_OUT, range(n_train, len(poses)))):
         content = {
             "focal_len": focal,
             "cx": centre[0],
@@ -314,4 +361,4 @@ def write_transforms(
                 for i in rows
             ],
         }
-        (root / f"transforms_{name}.json").write_text(json.dumps(content, indent=1))
+        (root / name).write_text(json.dumps(content, indent=1))

@@ -6,6 +6,7 @@ device from the 8-bit frame store, so that memory does not grow with the length 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from radnerf import ranks
 from radnerf.audio import (
     Extractor,
+    FeatureFile,
     MouthBasis,
     attention_windows,
     clip_features,
@@ -36,6 +38,8 @@ from radnerf.geometry.face68 import mouth_opening
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.geometry.shell import triangulate
 from radnerf.types import Batch, Conditioning, Rays, to_device
+
+log = logging.getLogger(__name__)
 
 # Of the mapped frames, at most so much may lie in memory because it was read.
 MAX_MAPPED_BYTES = 1 << 31
@@ -143,17 +147,22 @@ class ClipDataModule(pl.LightningDataModule):
             return
         self.clip = Clip.open(self.root)
         self.frames = FrameStore.open(self.clip, self.report)
-        n_audio, fps = int(self.clip.ids.max()) + 1, self.clip.fps
+        for note in self.clip.notes if ranks.rank() == 0 else ():
+            log.warning(note)
+        heard, fps = self.clip.audio_ids, self.clip.fps
+        n_audio, order = int(heard.max()) + 1, np.argsort(heard)
         landmarks = self.frames.landmarks.numpy()
-        opening = np.interp(np.arange(n_audio), self.clip.ids, mouth_opening(landmarks))
+        opening = np.interp(np.arange(n_audio), heard[order], mouth_opening(landmarks)[order])
         self.lead = mouth_lead(opening, load_audio(self.root / "aud.wav"), fps)
+        if isinstance(self.extractor, FeatureFile):
+            self.extractor = self.extractor.found(self.root)
         self.audio = torch.from_numpy(
             clip_features(self.root, self.extractor, n_audio, fps, lead=self.lead)
         )
         basis = MouthBasis.fit(landmarks[: self.clip.n_train])
         self.mouth = torch.from_numpy(basis.coefficients(landmarks))
         self.mouth_opening = torch.from_numpy(mouth_opening(landmarks))
-        self.ids = torch.from_numpy(self.clip.ids)
+        self.audio_ids = torch.from_numpy(heard)
         self.poses = torch.from_numpy(self.clip.poses)
         self.pose_vectors = head_pose_vector(self.poses.double()).float()
         self.eye = torch.from_numpy(self.clip.eye)
@@ -260,7 +269,7 @@ class ClipDataModule(pl.LightningDataModule):
         index = frame.cpu()
         held_out = index >= self.clip.n_train
         values = Conditioning(
-            audio=attention_windows(self.audio, self.ids[index]),
+            audio=attention_windows(self.audio, self.audio_ids[index]),
             eye=self.eye[index],
             pose=self.pose_vectors[index],
             index=torch.where(held_out, -1, index),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import shutil
+import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +20,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from radnerf.data.clip import (
+    IMAGES,
     LEFT_EYE_68,
     RIGHT_EYE_68,
     TORSO,
@@ -24,10 +28,13 @@ from radnerf.data.clip import (
     face_rectangle,
     lips_rectangle,
 )
+from radnerf.errors import UserError
+from radnerf.files import alone
 from radnerf.geometry.motion import planar_motion
 
 _CACHE_VERSION = 3
 BYTES_PER_PIXEL = 3 + 4 + 1  # of images, torso and labels
+NAMES = ("images", "torso", "labels", "rectangles", "landmarks", "torso_motion")
 
 
 @dataclass
@@ -54,17 +61,32 @@ class FrameStore:
 
         Args:
             report: called with (frames done, frames in all) while the cache is written.
+
+        Raises:
+            UserError: images are missing or of different sizes, or the cache cannot be written.
         """
         folder = clip.root / "cache"
         stamp, fingerprint = folder / "frames.json", _fingerprint(clip)
-        names = ("images", "torso", "labels", "rectangles", "landmarks", "torso_motion")
-        if not stamp.is_file() or json.loads(stamp.read_text()) != fingerprint:
-            folder.mkdir(exist_ok=True)
-            stamp.unlink(missing_ok=True)
-            _write_cache(clip, folder, report)
-            _write_text(stamp, json.dumps(fingerprint))
+
+        def current() -> bool:
+            return stamp.is_file() and json.loads(stamp.read_text()) == fingerprint
+
+        clip.require("torso_imgs", "parsing")
+        try:
+            if not current():
+                folder.mkdir(exist_ok=True)
+                with alone(folder):
+                    if not current():  # another run may have made it meanwhile
+                        stamp.unlink(missing_ok=True)
+                        _write_cache(clip, folder, report)
+                        _write_text(stamp, json.dumps(fingerprint))
+        except OSError as error:
+            raise UserError(
+                f"{folder} cannot be written ({error.strerror or error}): free some space, or copy "
+                "the clip to where there is some."
+            ) from error
         arrays, maps = {}, []
-        for name in names:
+        for name in NAMES:
             # Mapped copy-on-write: torch wants writable memory, and nothing here ever writes to it.
             maps.append(np.load(folder / f"{name}.npy", mmap_mode="c"))
             arrays[name] = torch.from_numpy(maps[-1])
@@ -94,11 +116,18 @@ class FrameStore:
 
 
 def _fingerprint(clip: Clip) -> dict[str, object]:
-    """Changes whenever a source image is written anew, added or removed."""
+    """Changes whenever a source image is written anew, added or removed, or frames swap places."""
     paths = [clip.path(*clip_file) for clip_file in _sources(clip)]
     newest = max(path.stat().st_mtime_ns for path in paths)
     total = sum(path.stat().st_size for path in paths)
-    return {"version": _CACHE_VERSION, "files": len(paths), "newest": newest, "bytes": total}
+    order = zlib.crc32(np.append(clip.ids, clip.n_train).tobytes())
+    return {
+        "version": _CACHE_VERSION,
+        "files": len(paths),
+        "newest": newest,
+        "bytes": total,
+        "order": order,
+    }
 
 
 def _sources(clip: Clip) -> list[tuple[str, int, str]]:
@@ -112,6 +141,16 @@ def _sources(clip: Clip) -> list[tuple[str, int, str]]:
 
 
 def _write_cache(clip: Clip, folder: Path, report: Callable[[int, int], None] | None) -> None:
+    """Write the arrays; the old ones stay whole for who has mapped them."""
+    for left_behind in folder.glob("part*"):
+        shutil.rmtree(left_behind)
+    with tempfile.TemporaryDirectory(prefix="part", dir=folder) as part:
+        _write_arrays(clip, Path(part), report)
+        for name in NAMES:
+            (Path(part) / f"{name}.npy").replace(folder / f"{name}.npy")
+
+
+def _write_arrays(clip: Clip, folder: Path, report: Callable[[int, int], None] | None) -> None:
     count, (height, width) = len(clip), clip.size
     rectangles = np.zeros((count, 3, 4), np.int64)
     points = np.zeros((count, 68, 2), np.float32)
@@ -145,7 +184,15 @@ def _read_ahead(clip: Clip, n_ahead: int = 64) -> Iterator[tuple[np.ndarray, ...
     """Image, torso, parsing and landmarks of every frame in order, read by all cores."""
 
     def read(i: int) -> tuple[np.ndarray, ...]:
-        return clip.image(i), clip.torso(i), clip.parsing(i), clip.landmarks(i)
+        pictures = clip.image(i), clip.torso(i), clip.parsing(i)
+        for (folder, (suffix, _)), picture in zip(IMAGES.items(), pictures, strict=True):
+            if picture.shape[:2] != clip.size:
+                (height, width), (rows, columns) = picture.shape[:2], clip.size
+                raise UserError(
+                    f"{clip.path(folder, i, suffix[1:])} has {width} x {height} pixels and the "
+                    f"clip's first frame {columns} x {rows}: make all of one size."
+                )
+        return *pictures, clip.landmarks(i)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(clip), n_ahead):

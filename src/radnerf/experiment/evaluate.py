@@ -362,11 +362,12 @@ def eye_metrics(
 
 
 def held_out_wave(data: ClipDataModule) -> Float[np.ndarray, " samples"]:
-    """The sound of the held-out frames."""
-    clip = data.clip
+    """The sound of the held-out frames, one after the other; silence where there is none."""
+    clip, length = data.clip, round(SAMPLE_RATE / data.clip.fps)
+    starts = np.round(clip.audio_ids[clip.n_train :] * SAMPLE_RATE / clip.fps).astype(int)
     wave = load_audio(clip.root / "aud.wav")
-    first, last = (int(clip.ids[i] / clip.fps * SAMPLE_RATE) for i in (clip.n_train, -1))
-    return wave[first : last + round(SAMPLE_RATE / clip.fps)]
+    wave = np.pad(wave, (0, max(0, int(starts.max()) + length - len(wave))))
+    return np.concatenate([wave[start : start + length] for start in starts])
 
 
 def clip_image(data: ClipDataModule, i: int) -> Frame:

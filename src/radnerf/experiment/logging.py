@@ -27,26 +27,45 @@ def wandb_logger(project: str, save_dir: str, offline: bool | None = None) -> Wa
     Args:
         save_dir: the run's folder; its last two parts name the run.
         offline: None decides by whether there is a key.
+
+    Raises:
+        UserError: W&B cannot be reached, or does not take the key.
     """
+    import wandb
+
     if offline is None:
         offline = os.environ.get("WANDB_MODE") == "offline" or not has_key()
     if offline:
         print(f"W&B: no API key, logging offline to {save_dir}/wandb (`wandb sync` uploads it)")
     os.environ.setdefault("WANDB_SILENT", "true")
-    home = f"{socket.gethostname()}:{Path(save_dir).resolve()}"
     job = current_job()
     group: dict[str, Any] = {}
     if job is not None:
         tags = [tag[:MAX_TAG] for tag in job.overrides]
         group = {"group": job.sweep, "job_type": "sweep", "tags": tags}
-    return WandbLogger(
-        project=project,
-        save_dir=save_dir,
-        offline=offline,
-        name="/".join(Path(save_dir).parts[-2:]),
-        id=hashlib.sha256(home.encode()).hexdigest()[:12],
-        **group,
-    )
+    try:
+        run = wandb.init(
+            project=project,
+            dir=save_dir,
+            mode="offline" if offline else "online",
+            name="/".join(Path(save_dir).parts[-2:]),
+            id=run_id(save_dir),
+            resume="allow",
+            **group,
+        )
+    except wandb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"W&B: {reason}; WANDB_MODE=offline logs to the run's folder.") from error
+    # As Lightning has it for runs of its own.
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(experiment=run, save_dir=save_dir)
+
+
+def run_id(save_dir: str) -> str:
+    """Name of a run's folder in W&B, the same whenever the run goes on."""
+    home = f"{socket.gethostname()}:{Path(save_dir).resolve()}"
+    return hashlib.sha256(home.encode()).hexdigest()[:12]
 
 
 def has_key() -> bool:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 ATTENTION_FRAMES = 8
+ATTENTION_FACTOR = 5.0  # the attention learns so many times faster (public code)
 CODE_SCALE = 2.0  # of the codes that stand for mouth shapes
 SMOOTHING = 0.35  # share of the previous frame's code at test time
 
@@ -76,8 +77,8 @@ class AudioNet(nn.Module):
         codes = self.window_net(audio.flatten(0, 1))
         return self.attention(codes.unflatten(0, audio.shape[:2]))
 
-    def parameter_groups(self, lr: float, attention_factor: float = 5.0) -> list[dict]:
-        """Optimiser groups: the attention learns attention_factor times faster (public code)."""
+    def parameter_groups(self, lr: float, attention_factor: float = ATTENTION_FACTOR) -> list[dict]:
+        """Optimiser groups: the attention learns attention_factor times faster."""
         groups: list[dict] = [{"params": list(self.window_net.parameters()), "lr": lr}]
         if self.attention is not None:
             parameters = list(self.attention.parameters())

@@ -54,16 +54,24 @@ class AudioCoordinate(AudioConditioning):
 
     Args:
         ambient: encoder of the audio coordinate; its dim is the coordinate's.
+        eye_product: the density network also sees the spatial features times this times the eye
+            control. Shut and open eyes then have first layers of their own, and are told
+            apart much sooner than by a bias alone, the paper's, which 0 gives. All
+            points of a frame have one eye control, so that whole frames are drawn without any
+            product: it is added to the first layer's matrix.
     """
 
-    def __init__(self, ambient: Encoding) -> None:
+    def __init__(self, ambient: Encoding, eye_product: float = 0.0) -> None:
         super().__init__()
         self.ambient = ambient
+        self.eye_product = eye_product
 
     def connect(self, spatial_dim: int, code_dim: int, hidden: int) -> None:
         widths = [hidden, hidden, self.ambient.dim]
         self.ambient_net = MLP(spatial_dim, widths, frame_dim=code_dim)
         self.point_dim, self.frame_dim = spatial_dim + self.ambient.width, 1
+        if self.eye_product:
+            self.point_dim += spatial_dim
 
     def forward(
         self,
@@ -73,8 +81,10 @@ class AudioCoordinate(AudioConditioning):
         frame: Int[Tensor, " m"],
     ) -> tuple[Float[Tensor, "m p"], Float[Tensor, "f q"] | None, Float[Tensor, "m a"]]:
         coordinate = torch.tanh(self.ambient_net(spatial, code, frame))
-        features = torch.cat([spatial, self.ambient((coordinate + 1) / 2)], -1)
-        return features, eye, coordinate
+        parts = [spatial, self.ambient((coordinate + 1) / 2)]
+        if self.eye_product:
+            parts.append(spatial * (self.eye_product * eye)[frame])
+        return torch.cat(parts, -1), eye, coordinate
 
     def warm_start(
         self, codes: Float[Tensor, "t c"], mouth: Float[Tensor, "t k"], n_steps: int = 300

@@ -41,8 +41,8 @@ class HeadField(nn.Module):
         test_code: training frame whose code is used at test; None for the zero code.
         eye_range: eye controls (percent of the image area) at which the clip's eyes are shut and
             open, so that the net sees blinks as large in every clip; the paper has 0 and 1.
-        eye_input: what the net sees of shut and of open eyes. Small numbers are learned slowly: until
-            blinks are told apart, eyes are a mean of shut and open.
+        eye_input: what the net sees of shut and of open eyes; small numbers are learned slowly, and
+            until blinks are told apart eyes are a mean of shut and open.
         eye_control: without it the eyes are always open to the net.
     """
 

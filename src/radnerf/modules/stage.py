@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from radnerf import ranks
 from radnerf.data.datamodule import ClipDataModule, Sampling
-from radnerf.fields.audio_net import AudioNet
+from radnerf.fields.audio_net import ATTENTION_FACTOR, AudioNet
 from radnerf.fields.cameras import CameraRefinement
 from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
@@ -26,7 +26,7 @@ class LearningRates:
 
     grid: float = 5e-3
     net: float = 5e-4
-    attention_factor: float = 5.0
+    attention_factor: float = ATTENTION_FACTOR
     audio_factor: float = 1.0  # of the audio net's parameters
     coordinate_factor: float = 1.0  # of the net that gives the audio coordinate
     coordinate_from: float = 0.0  # share of the budget before which that net rests

@@ -26,6 +26,9 @@ MAX_LOST_SECONDS = 1.0
 SECOND_FACE = 0.4
 SECOND_FACE_SECONDS = 0.4
 
+SMALLEST_FACE = 16  # pixels
+MOST_TILTED = 50.0  # degrees; more is a video on its side
+
 BY_PATH = (
     "give landmarks=task landmarks.path=face_landmarker.task, or landmarks=file landmarks.path=a "
     ".npy made elsewhere ([frames, 478 or 468 or 68, 2 or 3], pixels of the video, 25 frames a "
@@ -87,6 +90,30 @@ def bridge(found: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "t k c"]:
         share = (index[a:b] - before) / max(after - before, 1)
         full[a:b] = found[before] + share[:, None, None] * (found[after] - found[before])
     return full
+
+
+def check_face(points: Float[np.ndarray, "t 68 2"], size: tuple[int, int]) -> None:
+    """See that a portrait can be learned of a face.
+
+    Args:
+        points: landmarks in pixels of frames of this size (height, width).
+
+    Raises:
+        UserError: the face is too small or lies on its side.
+    """
+    width = float(np.median(np.ptp(points[..., 0], axis=1)))
+    if width < SMALLEST_FACE:
+        raise UserError(
+            f"The face is only {width:.0f} px wide in frames of {size[1]} x {size[0]}: crop the "
+            "video to head and shoulders, or give a higher data.resolution."
+        )
+    right, down = np.median(points[:, 8] - points[:, 36:48].mean(1), axis=0)  # from eyes to chin
+    tilt = float(np.rad2deg(np.arctan2(-right, down)))
+    if abs(tilt) > MOST_TILTED:
+        way = "clockwise" if tilt > 0 else "counter-clockwise"
+        raise UserError(
+            f"The face is turned by {abs(tilt):.0f} degrees {way}: turn the video upright first."
+        )
 
 
 def _width(face: Float[np.ndarray, "k c"]) -> float:

@@ -20,7 +20,7 @@ from radnerf.data.clip import FPS, SAMPLE_RATE, Clip
 from radnerf.errors import UserError
 from radnerf.preprocess import face, headbox, sheet, video
 from radnerf.preprocess.finders import LandmarkFinder, MediapipeLandmarks, Open, by_path
-from radnerf.preprocess.landmarks import quiet
+from radnerf.preprocess.landmarks import check_face, quiet
 from radnerf.preprocess.parsers import Parser, SelfieParser
 from radnerf.preprocess.parsing import PersonMask
 from radnerf.preprocess.plate import background_plate
@@ -29,6 +29,7 @@ from radnerf.preprocess.torso import TorsoPainter
 from radnerf.preprocess.trackers import BundleTracker, Tracker
 
 WORKERS = 2
+SILENT = 1e-3  # of full scale: the loudest sample of a track in which nobody speaks
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -111,11 +112,18 @@ def _stages(
     source = {"video": content, "n": n}
 
     def audio(desk: Desk) -> None:
-        write_wav(desk.out / "aud.wav", video.read_audio(probed.path, probed.start), n)
+        sound = video.read_audio(probed.path, probed.start)
+        if np.abs(sound).max(initial=0.0) < SILENT:
+            raise UserError(
+                f"The sound of {probed.path} is silent from beginning to end: "
+                "give a video with the speech in it."
+            )
+        write_wav(desk.out / "aud.wav", sound, n)
 
     def find_landmarks(desk: Desk) -> None:
         points = finder.find(probed, desk)
         points = points * (size[1] / probed.width)
+        check_face(face.to_68(points), size)
         np.save(desk.out / "landmarks.npy", points.astype(np.float32))
 
     def frames(desk: Desk) -> None:
@@ -299,7 +307,7 @@ def write_wav(path: Path, sound: Float[np.ndarray, " s"], n_frames: int) -> None
     """16-bit wav exactly as long as the frames; silence fills what the file lacks."""
     length = round(n_frames / FPS * SAMPLE_RATE)
     sound = np.pad(sound[:length], (0, max(0, length - len(sound))))
-    with wave.open(str(path), "wb") as file:
+    with path.open("wb") as raw, wave.open(raw, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)

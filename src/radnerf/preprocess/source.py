@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.progress import track
 
-from radnerf.data.clip import Clip
+from radnerf.data.clip import TRAIN, Clip
 from radnerf.errors import UserError
 from radnerf.preprocess.finders import LandmarkFinder
 from radnerf.preprocess.parsers import Parser
@@ -63,6 +63,12 @@ class ClipSource:
         suffix = f"_{self.resolution}" if self.resolution else ""
         return Path(self.folder) / f"{self.id}{suffix}"
 
+    @property
+    def _of_another_tool(self) -> bool:
+        """Public folders hold their video, too: it must not be preprocessed over them."""
+        has = {name for name in (TRAIN, "clip.json") if (self.clip_root / name).is_file()}
+        return has == {TRAIN}
+
     def prepared(self) -> Path:
         """The clip folder as it is.
 
@@ -83,7 +89,7 @@ class ClipSource:
         if self.demo is not None:
             return self._from_demo(self.demo)
         own_video = Path(self.folder) / f"{self.id}" / f"{self.id}.mp4"
-        if self.url is None and not own_video.is_file():
+        if self._of_another_tool or (self.url is None and not own_video.is_file()):
             return self.prepared()
         if not own_video.is_file():
             _download(str(self.url), own_video, self.sha256)
@@ -94,6 +100,11 @@ class ClipSource:
 
         if not video.is_file():
             raise UserError(f"There is no video {video}: check data.video=PATH.")
+        if self._of_another_tool:
+            raise UserError(
+                f"{self.clip_root} holds a clip of another tool: train on it with data=clip "
+                f"data.root={self.clip_root}, or give this video another data.id=NAME."
+            )
         chosen: dict[str, Any] = {
             "landmarks": self.landmarks,
             "parser": self.parser,

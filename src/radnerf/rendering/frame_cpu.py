@@ -96,7 +96,7 @@ class CpuFrameRenderer:
         from radnerf.kernels.numba_runtime import run
 
         portrait, index = self.portrait, torch.tensor([-1])
-        state = portrait.head.state(code[None].float(), torch.tensor([eye]), index)
+        state = portrait.head.state(code[None].float(), torch.tensor([eye]).float(), index)
         self.head.render(self.camera, pose, state)
         if behind is None:
             np.copyto(self.behind, self.background)
@@ -148,6 +148,7 @@ class _Head:
         net = HeadMatrices.of(field)
         constant = torch.zeros(len(net.ambient_hidden), 2)
         self.of_code, self.of_eye = net.ambient_of_code, net.sigma_of_eye
+        self.of_spatial = net.sigma_of_spatial, net.sigma_of_product
         self.to_ambient = _Product([net.ambient_of_spatial, constant], rows)
         self.ambient_hidden = _Product([net.ambient_hidden], rows)
         self.to_coordinate = _by_halves(net.coordinate)
@@ -168,6 +169,7 @@ class _Head:
         marching, spatial = self.marching, self.field.spatial.width
         self.to_ambient.constant(spatial, state.code[0] @ self.of_code.T)
         self.to_sigma.constant(spatial, state.eye[0] @ self.of_eye.T)
+        self.to_sigma.block(0, torch.addcmul(*self.of_spatial, state.eye))
         run(
             loops.walk, camera, pose[:3].contiguous(), *self.box, self.empty,
             np.float32(marching.near), np.float32(marching.step),
@@ -319,6 +321,10 @@ class _Product:
     def constant(self, column: int, bias: Float[Tensor, " o"]) -> None:
         """What the input column that is always 1 adds."""
         self.matrix[column] = bias.to(self.dtype)
+
+    def block(self, column: int, block: Float[Tensor, "o i"]) -> None:
+        """What the input columns from this one on are multiplied by."""
+        self.matrix[column : column + block.shape[1]] = block.T.to(self.dtype)
 
     def __call__(self, rows: _Pairs, n: int) -> _Pairs:
         n = min(-(-n // ROUND) * ROUND, len(self.out.values))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
@@ -75,6 +76,7 @@ class HeadMatrices:
     coordinate: Float[Tensor, "2 h"]
     sigma_of_spatial: Float[Tensor, "h s"]
     sigma_of_ambient: Float[Tensor, "h a"]
+    sigma_of_product: Float[Tensor, "h s"]  # of the eye control and the spatial features
     sigma_of_eye: Float[Tensor, "h 1"]
     sigma_hidden: Float[Tensor, "h h"]
     density: Float[Tensor, "1 h"]
@@ -88,7 +90,10 @@ class HeadMatrices:
         audio = coordinate(field)
         spatial, ambient, view = field.spatial.width, audio.ambient.width, field.sh_degree**2
         a, s, c = (_weights(net) for net in (audio.ambient_net, field.sigma_net, field.color_net))
-        end = view + len(s[2]) - 1
+        end, point = view + len(s[2]) - 1, audio.point_dim
+        of_product = torch.zeros_like(s[0][:, :spatial])
+        if audio.eye_product:
+            of_product = audio.eye_product * s[0][:, spatial + ambient : point]
         return cls(
             ambient_of_spatial=a[0][:, :spatial],
             ambient_of_code=a[0][:, spatial:],
@@ -96,7 +101,8 @@ class HeadMatrices:
             coordinate=a[2],
             sigma_of_spatial=s[0][:, :spatial],
             sigma_of_ambient=s[0][:, spatial : spatial + ambient],
-            sigma_of_eye=s[0][:, spatial + ambient :],
+            sigma_of_product=of_product,
+            sigma_of_eye=s[0][:, point:],
             sigma_hidden=s[1],
             density=s[2][:1],
             colour_of_sigma=c[0][:, view:end] @ s[2][1:],

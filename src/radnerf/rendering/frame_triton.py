@@ -163,6 +163,9 @@ class _Head:
             net.colour_of_sigma,
             pad(net.colour_of_view, (0, HARMONICS - harmonics)),
         )
+        first = net.ambient_of_spatial.numel() + net.ambient_hidden.numel()
+        inputs = net.sigma_of_spatial.shape[1]
+        self.of_spatial = self.matrices[first:].view(-1, len(net.sigma_hidden))[:inputs]
         self.rows = torch.cat([net.coordinate, net.density, net.colour])
         self.biases = torch.zeros(3, len(net.sigma_hidden), device=device)
         grid, marching = portrait.head_grid, portrait.marching
@@ -181,6 +184,9 @@ class _Head:
         state = self.field.state(inputs.code, inputs.eye, inputs.index)
         torch.mm(state.code, net.ambient_of_code.T, out=self.biases[0:1])
         torch.mm(state.eye, net.sigma_of_eye.T, out=self.biases[1:2])
+        self.of_spatial.copy_(
+            torch.addcmul(net.sigma_of_spatial, net.sigma_of_product, state.eye).T
+        )
         torch.mm(state.appearance, net.colour_of_appearance.T, out=self.biases[2:3])
         programs, high, wide = tiles(*self.size)
         launch(

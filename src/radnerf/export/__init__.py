@@ -1,0 +1,1 @@
+"""Our clip folders for other tools of the field: python -m radnerf.export CLIP OUT."""
