@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import shutil
+import wave
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 from preprocess.test_pipeline import portrait
 from preprocess_videos import FakeFace, fake_person, tone, write_video
 
-from radnerf.data.clip import Clip
+from radnerf.data.clip import Clip, write_image
 from radnerf.errors import UserError
 from radnerf.preprocess import stages
+from radnerf.preprocess.face import to_68
+from radnerf.preprocess.judgement import warnings_of
 from radnerf.preprocess.pipeline import preprocess_video
 
 FRAMES = 30
@@ -183,9 +186,37 @@ def dark(first: int, last: int) -> Callable[[int, np.ndarray], np.ndarray]:
 
 def test_black_frames_for_a_moment_are_bridged(tmp_path: Path) -> None:
     clip = preprocess(film(tmp_path / "a.mp4", change=dark(10, 14)), tmp_path / "clip")
-    assert len(clip) == FRAMES
-    before, between, after = (clip.landmarks(i) for i in (9, 12, 14))
-    np.testing.assert_allclose(between, before + 0.6 * (after - before), atol=0.01)
+    assert np.array_equal(clip.ids, [*range(10), *range(14, FRAMES)])
+    every = to_68(np.load(clip.root / "landmarks.npy"))
+    wanted = every[9] + 0.6 * (every[14] - every[9])
+    np.testing.assert_allclose(every[12], wanted, atol=0.01)
+
+
+def test_the_background_may_be_given(tmp_path: Path) -> None:
+    room = np.full((48, 64, 3), (200, 30, 90), np.uint8)
+    write_image(tmp_path / "room.png", room)
+    video, root = film(tmp_path / "a.mp4"), tmp_path / "clip"
+    preprocess(video, root)
+    parsed = (root / ".stages" / "parsing.json").stat().st_mtime_ns
+    clip = preprocess(video, root, background=tmp_path / "room.png")
+    assert np.abs(clip.background().astype(int) - room[0, 0]).max() < 8
+    assert (root / ".stages" / "parsing.json").stat().st_mtime_ns == parsed
+    write_image(tmp_path / "tall.png", room[:, :20])
+    refused(video, tmp_path / "b", "other proportions", background=tmp_path / "tall.png")
+
+
+def test_the_longest_shot_is_used(tmp_path: Path) -> None:
+    other = np.random.default_rng(1).integers(0, 255, (6, 8, 3), np.uint8)
+    other = np.repeat(np.repeat(other, 16, 0), 16, 1)
+    path = film(tmp_path / "a.mp4", change=lambda i, f: other if i < 4 else f)
+    clip = preprocess(path, tmp_path / "clip")
+    assert len(clip) == FRAMES - 4
+    whole = preprocess(film(tmp_path / "b.mp4"), tmp_path / "whole")
+    difference = clip.image(0).astype(float) - whole.image(4)
+    assert np.abs(difference).mean() < 2
+    with wave.open(str(clip.root / "aud.wav")) as file:
+        assert file.getnframes() == (FRAMES - 4) * 640
+    assert any("1 cut at 00:00.2" in text for text in warnings_of(clip.root))
 
 
 def test_a_black_video_is_one_sentence(tmp_path: Path) -> None:
@@ -288,7 +319,7 @@ def test_killed_at_each_stage_and_repeated(tmp_path: Path, monkeypatch: pytest.M
                 preprocess(video, root)
     deadly[:] = [("nothing", "")]
     preprocess(video, root)
-    assert order[0] == "audio" and order[-1] == "sheet"
+    assert order[:2] == ["cuts", "audio"] and order[-1] == "judgement"
     # Once for each death and once to the end, and no stage before.
     assert began == [name for name in order for _ in range(3)]
     assert not list((root / ".stages").glob("*.part"))

@@ -15,7 +15,7 @@ BLANK = np.zeros((64, 64, 3), np.uint8)
 
 def run(face: FakeFace, n: int) -> np.ndarray:
     with face.open() as find:
-        return detect([BLANK] * n, find, n)
+        return bridge(detect([BLANK] * n, find, n))
 
 
 def test_short_gaps_are_bridged_in_a_straight_line() -> None:
@@ -61,7 +61,7 @@ def test_landmarks_made_elsewhere(tmp_path: Path) -> None:
     points = np.random.default_rng(0).uniform(0, 50, (31, 68, 2))
     points[5] = np.nan
     np.save(path, points)
-    read = read_landmarks(path, 30)
+    read = bridge(read_landmarks(path, 30))
     assert read.shape == (30, 68, 2)
     assert read[5] == pytest.approx((points[4] + points[6]) / 2, abs=1e-4)
 

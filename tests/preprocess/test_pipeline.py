@@ -12,7 +12,8 @@ from preprocess_videos import FakeFace, camera_track, fake_person, grey_ramp, to
 
 from radnerf.data.clip import HEAD, NECK, TORSO, Clip, read_image
 from radnerf.errors import UserError
-from radnerf.preprocess.pipeline import over, preprocess_video, smooth_eye, write_wav
+from radnerf.preprocess.pictures import over
+from radnerf.preprocess.pipeline import preprocess_video, smooth_eye, write_wav
 
 SIZE, FRAMES = (96, 128), 30
 

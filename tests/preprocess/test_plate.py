@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from radnerf.data.clip import write_image
+from radnerf.errors import UserError
 from radnerf.preprocess import plate
-from radnerf.preprocess.plate import background_plate, fill_smoothly
+from radnerf.preprocess.plate import background_plate, fill_smoothly, given_plate
 
 HEIGHT, WIDTH = 60, 90
 
@@ -85,3 +89,14 @@ def test_fill_of_nothing_known_and_all_known() -> None:
     image = scene()
     for known in (np.zeros((HEIGHT, WIDTH), bool), np.ones((HEIGHT, WIDTH), bool)):
         np.testing.assert_array_equal(fill_smoothly(image, known), image)
+
+
+def test_a_plate_from_the_user_is_scaled_to_the_frames(tmp_path: Path) -> None:
+    path = tmp_path / "room.png"
+    write_image(path, np.repeat(np.repeat(scene(), 2, 0), 2, 1))
+    np.testing.assert_array_equal(given_plate(path, (HEIGHT, WIDTH)), scene())
+    assert given_plate(path, (40, 60)).shape == (40, 60, 3)
+    with pytest.raises(UserError, match=r"180 x 120, which are other proportions .* 60 x 60"):
+        given_plate(path, (60, 60))
+    with pytest.raises(UserError, match=r"no\.png is missing"):
+        given_plate(tmp_path / "no.png", (HEIGHT, WIDTH))

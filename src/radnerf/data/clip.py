@@ -31,7 +31,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from radnerf.data.blinks import eye_ratios, read_blinks
 from radnerf.data.landmark_files import LandmarkFiles
@@ -342,8 +342,13 @@ def write_transforms(
     eye: Float[np.ndarray, " t"],
     focal: float,
     centre: tuple[float, float],
+    skipped: Bool[np.ndarray, " t"] | None = None,
 ) -> None:
-    """Write both transforms files for frames 0 .. t-1, from poses in memory convention."""
+    """Write both transforms files for frames 0 .. t-1, from poses in memory convention.
+
+    Args:
+        skipped: frames that are left out of both.
+    """
     public = to_public_pose(poses)
     n_train = n_train_frames(len(poses))
     for name, rows in ((TRAIN, range(n_train)), (HELD_OUT, range(n_train, len(poses)))):
@@ -359,6 +364,7 @@ def write_transforms(
                     "transform_matrix": public[i].tolist(),
                 }
                 for i in rows
+                if skipped is None or not skipped[i]
             ],
         }
         (root / name).write_text(json.dumps(content, indent=1))

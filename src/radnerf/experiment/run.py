@@ -43,6 +43,7 @@ from radnerf.inference.bundle import PortraitBundle
 from radnerf.metrics.report import write_metrics
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
+from radnerf.preprocess.judgement import warn
 from radnerf.preprocess.source import ClipSource
 from radnerf.rendering.portrait import Portrait
 from radnerf.signals import leave
@@ -92,6 +93,8 @@ def _run(config: DictConfig) -> dict[str, Any]:
         prepare = "preprocess" in stages and ranks.rank() == 0
         root = source.prepare() if prepare else source.prepared()
     preprocess_s = time.monotonic() - began
+    if ranks.rank() == 0:
+        warn(root, config.strict)
     if stages == ["preprocess"]:
         _say(f"clip: {root}")
         return {}

@@ -52,6 +52,8 @@ class LandmarkFinder(Option):
     def find(self, source: video.Video, desk: Desk) -> Float[np.ndarray, "t k c"]:
         """478 mesh points (x, y, z) or 68 points (x, y) of every frame, pixels of the video.
 
+        NaN where no face was seen.
+
         Raises:
             UserError: no face, two faces, or a file that cannot be used.
         """
@@ -139,7 +141,8 @@ class LandmarkFile(LandmarkFinder):
         return (existing(self.path, "landmarks.path", BY_PATH),)
 
     def find(self, source: video.Video, desk: Desk) -> Float[np.ndarray, "t k c"]:
-        return read_landmarks(self.files()[0], source.n_frames)
+        points = read_landmarks(self.files()[0], source.n_whole or source.n_frames)
+        return points[source.first : source.first + source.n_frames]
 
 
 def by_path(path: str | Path) -> LandmarkFinder:

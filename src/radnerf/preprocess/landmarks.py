@@ -39,10 +39,10 @@ BY_PATH = (
 def detect(
     frames: Iterable[UInt8[np.ndarray, "h w 3"]], detector: Detector, n_frames: int
 ) -> Float[np.ndarray, "t 478 3"]:
-    """Landmarks of the one face; gaps of up to a second are bridged in a straight line.
+    """Landmarks of the one face, NaN where none was seen.
 
     Raises:
-        UserError: no face, a face lost for longer, or two faces.
+        UserError: two faces.
     """
     found = np.full((n_frames, N_MESH, 3), np.nan, np.float32)
     crowded: list[int] = []
@@ -57,7 +57,7 @@ def detect(
             f"Two faces are in the picture, first at {crowded[0] / FPS:.1f} s "
             f"(frame {crowded[0]}): crop or cut the video to one person."
         )
-    return bridge(found)
+    return found
 
 
 def bridge(found: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "t k c"]:
@@ -297,4 +297,4 @@ def read_landmarks(path: Path, n_frames: int) -> Float[np.ndarray, "t k c"]:
     elif shape[1] < N_MESH:
         irises = [np.repeat(found[:, eye].mean(1, keepdims=True), 5, 1) for eye in EYES_MESH]
         found = np.concatenate([found, *irises], 1)
-    return bridge(found)
+    return found

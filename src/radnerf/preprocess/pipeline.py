@@ -8,27 +8,31 @@ import wave
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from radnerf.audio import load_audio
 from radnerf.data import clip as layout
 from radnerf.data.clip import FPS, SAMPLE_RATE, Clip
 from radnerf.errors import UserError
-from radnerf.preprocess import face, headbox, sheet, video
+from radnerf.preprocess import face, headbox, judgement, sheet, video
+from radnerf.preprocess.cuts import SIDE, Shot, longest_shot
 from radnerf.preprocess.finders import LandmarkFinder, MediapipeLandmarks, Open, by_path
-from radnerf.preprocess.landmarks import check_face, quiet
+from radnerf.preprocess.landmarks import bridge, check_face, quiet
 from radnerf.preprocess.parsers import Parser, SelfieParser
 from radnerf.preprocess.parsing import PersonMask
-from radnerf.preprocess.plate import background_plate
+from radnerf.preprocess.pictures import frame_reader, matte_reader, over, read_parsing, write_grey
+from radnerf.preprocess.plate import background_plate, given_plate
 from radnerf.preprocess.stages import Desk, Stage, file_hash, locked, run_stages
 from radnerf.preprocess.torso import TorsoPainter
 from radnerf.preprocess.trackers import BundleTracker, Tracker
 
 WORKERS = 2
+CUTS = "cuts.json"
 SILENT = 1e-3  # of full scale: the loudest sample of a track in which nobody speaks
 
 A = TypeVar("A")
@@ -47,6 +51,7 @@ def preprocess_video(
     tracker: Tracker | None = None,
     detector: Open | None = None,
     person_mask: PersonMask | None = None,
+    background: str | Path | None = None,
     workers: int = WORKERS,
 ) -> Clip:
     """Turn a video of one talking person into a clip folder; what is up to date is kept.
@@ -64,6 +69,8 @@ def preprocess_video(
         detector: opens the face detector of the default `landmarks`; MediaPipe's when not given.
         person_mask: probability of the person at each pixel for the default `parser`; MediaPipe's
             when not given.
+        background: picture of the place without the person, instead of the one made from the
+            frames.
         workers: threads.
 
     Raises:
@@ -78,15 +85,22 @@ def preprocess_video(
     options = landmarks, parser or SelfieParser(person_mask), tracker or BundleTracker()
     for option in options:
         option.check()
+    given = Path(background) if background else None
+    if given:
+        given_plate(given, probed.fit(resolution))
     fresh = not root.exists()
     try:
         with locked(root):
+            run_stages([_cuts(probed)], root, probed.n_frames)
+            shot = Shot(**json.loads((root / CUTS).read_text()))
             stages = _stages(
-                probed,
+                probed.part(shot.first, shot.count) if shot.cuts else probed,
+                shot.told(),
                 clip_id,
                 probed.fit(resolution),
                 focal,
                 *options,
+                given,
                 workers,
             )
             run_stages(stages, root, probed.n_frames)
@@ -97,19 +111,38 @@ def preprocess_video(
         raise
 
 
+def _cuts(probed: video.Video) -> Stage:
+    """The stage that comes before all others: they only see the longest shot."""
+
+    def cuts(desk: Desk) -> None:
+        frames = video.ahead(video.read_frames(probed, probed.fit(SIDE)))
+        shot = longest_shot(video.counted(frames, desk.report), probed.n_frames)
+        if shot.cuts and shot.count < video.MIN_SECONDS * FPS:
+            raise UserError(
+                f"{probed.path} has {len(shot.cuts)} cuts and no shot of a second: give a video "
+                "of one person who speaks without cuts."
+            )
+        (desk.out / CUTS).write_text(json.dumps(asdict(shot)))
+
+    settings = {"video": file_hash(probed.path), "n": probed.n_frames}
+    return Stage("cuts", (CUTS,), cuts, (), settings, seconds_a_frame=0.002)
+
+
 def _stages(
     probed: video.Video,
+    cut: str | None,
     clip_id: str,
     size: tuple[int, int],
     focal: float | None,
     finder: LandmarkFinder,
     parser: Parser,
     tracker: Tracker,
+    background: Path | None,
     workers: int,
 ) -> list[Stage]:
     n = probed.n_frames
     content = file_hash(probed.path)
-    source = {"video": content, "n": n}
+    source = {"video": content, "first": probed.first, "n": n}
 
     def audio(desk: Desk) -> None:
         sound = video.read_audio(probed.path, probed.start)
@@ -121,8 +154,9 @@ def _stages(
         write_wav(desk.out / "aud.wav", sound, n)
 
     def find_landmarks(desk: Desk) -> None:
-        points = finder.find(probed, desk)
-        points = points * (size[1] / probed.width)
+        found = finder.find(probed, desk)
+        np.save(desk.out / "unseen.npy", ~np.isfinite(found).all((1, 2)))
+        points = bridge(found) * (size[1] / probed.width)
         check_face(face.to_68(points), size)
         np.save(desk.out / "landmarks.npy", points.astype(np.float32))
 
@@ -140,7 +174,7 @@ def _stages(
 
     def parse(desk: Desk) -> None:
         points = np.load(desk.root / "landmarks.npy")
-        results = parser.labels(_frame_reader(desk.root), points, desk.report, workers)
+        results = parser.labels(frame_reader(desk.root), points, desk.report, workers)
 
         def write(item: tuple[int, Any, Any]) -> None:
             i, labels, alpha = item
@@ -152,11 +186,14 @@ def _stages(
                 pass
 
     def plate(desk: Desk) -> None:
-        rgb = background_plate(_frame_reader(desk.root), _matte_reader(desk.root), n)
+        if background:
+            rgb = given_plate(background, size)
+        else:
+            rgb = background_plate(frame_reader(desk.root), matte_reader(desk.root), n)
         layout.write_image(desk.out / "bc.jpg", rgb)
 
     def layers(desk: Desk) -> None:
-        read, matte = _frame_reader(desk.root), _matte_reader(desk.root)
+        read, matte = frame_reader(desk.root), matte_reader(desk.root)
         points = np.load(desk.root / "landmarks.npy")
         behind = layout.read_image(desk.root / "bc.jpg")
         painter = TorsoPainter.fit(read, lambda i: read_parsing(desk.root, i), matte, n)
@@ -174,7 +211,7 @@ def _stages(
     def poses(desk: Desk) -> None:
         points = np.load(desk.root / "landmarks.npy")
         track = tracker.track(
-            points, size, focal and focal * size[1], _frame_reader(desk.root), desk.report
+            points, size, focal and focal * size[1], frame_reader(desk.root), desk.report
         )
         with (desk.out / "poses.npz").open("wb") as file:
             np.savez(
@@ -199,7 +236,8 @@ def _stages(
             focal_px,
             centre,
         )
-        layout.write_transforms(desk.out, solved["poses"], eye, focal_px, centre)
+        unseen = np.load(desk.root / "unseen.npy")
+        layout.write_transforms(desk.out, solved["poses"], eye, focal_px, centre, unseen)
         meta = {
             "format": 1,
             "id": clip_id,
@@ -221,11 +259,26 @@ def _stages(
     def contact_sheet(desk: Desk) -> None:
         layout.write_image(desk.out / "preprocess.png", sheet.contact_sheet(Clip.open(desk.root)))
 
+    def judge(desk: Desk) -> None:
+        facts = judgement.measure(
+            Clip.open(desk.root),
+            load_audio(desk.root / "aud.wav"),
+            matte_reader(desk.root),
+            np.load(desk.root / "unseen.npy"),
+            cut,
+        )
+        faults = judgement.find_faults(facts)
+        warnings = [{"name": fault.name, "text": fault.text} for fault in faults]
+        content = {"warnings": warnings, "facts": facts.as_dict()}
+        (desk.out / judgement.JUDGEMENT).write_text(json.dumps(content, indent=1))
+        html = judgement.page(clip_id, facts, faults, desk.root / "preprocess.png")
+        (desk.out / judgement.REPORT).write_text(html)
+
     return [
         Stage("audio", ("aud.wav",), audio, (), source, seconds_a_frame=0.0005),
         Stage(
             "landmarks",
-            ("landmarks.npy", *finder.extra),
+            ("landmarks.npy", "unseen.npy", *finder.extra),
             find_landmarks,
             (),
             source | {"landmarks": finder.facts(), "size": size},
@@ -254,7 +307,14 @@ def _stages(
             {"parser": parser.facts()},
             seconds_a_frame=0.08,
         ),
-        Stage("plate", ("bc.jpg",), plate, ("parsing",), {}, seconds_a_frame=0.004),
+        Stage(
+            "plate",
+            ("bc.jpg",),
+            plate,
+            ("parsing",),
+            {"background": file_hash(background)} if background else {},
+            seconds_a_frame=0.004,
+        ),
         Stage(
             "layers",
             ("gt_imgs", "torso_imgs"),
@@ -271,6 +331,13 @@ def _stages(
             {"id": clip_id, "file": probed.path.name} | finder.eye_facts(),
         ),
         Stage("sheet", ("preprocess.png",), contact_sheet, ("index", "audio", "layers")),
+        Stage(
+            "judgement",
+            (judgement.JUDGEMENT, judgement.REPORT),
+            judge,
+            ("sheet", "audio", "parsing"),
+            {"cut": cut},
+        ),
     ]
 
 
@@ -284,17 +351,6 @@ def side_by_side(work: Callable[[A], B], items: Iterable[A], workers: int) -> It
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
-
-
-def over(
-    rgb: UInt8[np.ndarray, "h w 3"],
-    alpha: UInt8[np.ndarray, "h w"],
-    behind: UInt8[np.ndarray, "h w 3"],
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The person over the background plate."""
-    share = alpha.astype(np.float32)[..., None] / 255
-    mixed: Float[np.ndarray, "h w 3"] = share * rgb + (1 - share) * behind
-    return (mixed + 0.5).astype(np.uint8)
 
 
 def smooth_eye(eye: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
@@ -312,23 +368,3 @@ def write_wav(path: Path, sound: Float[np.ndarray, " s"], n_frames: int) -> None
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes((np.clip(sound, -1, 1) * 32767).round().astype("<i2").tobytes())
-
-
-def write_grey(path: Path, grey: UInt8[np.ndarray, "h w"]) -> None:
-    layout.write_image(path, np.repeat(grey[..., None], 3, -1))
-
-
-def read_parsing(root: Path, i: int) -> UInt8[np.ndarray, "h w"]:
-    rgb = layout.read_image(root / "parsing" / f"{i}.png")
-    labels = np.zeros(rgb.shape[:2], np.uint8)
-    for label, colour in layout.PARSING_RGB.items():
-        labels[(rgb == colour).all(-1)] = label
-    return labels
-
-
-def _frame_reader(root: Path) -> Callable[[int], Any]:
-    return lambda i: layout.read_image(root / "ori_imgs" / f"{i}.jpg")
-
-
-def _matte_reader(root: Path) -> Callable[[int], Any]:
-    return lambda i: cv2.imread(str(root / "matte" / f"{i}.png"), cv2.IMREAD_GRAYSCALE)

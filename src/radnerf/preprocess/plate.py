@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
+
+from radnerf.data.clip import read_image
+from radnerf.errors import UserError
 
 MAX_SAMPLES = 48
 MAX_BYTES = 256 << 20
@@ -16,6 +20,27 @@ NEAR = 0.015
 # and loose hair this far: what is nearer counts only where nothing else was seen.
 FAR = 0.06
 SURE_BACKGROUND = 13  # of 255
+
+
+MOST_STRETCHED = 0.02  # that a given plate's proportions may differ from the frames'
+
+
+def given_plate(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """A plate from the user, at the frames' size (height, width).
+
+    Raises:
+        UserError: it cannot be read, or has other proportions than the frames.
+    """
+    plate = read_image(path)
+    (height, width), (own_height, own_width) = size, plate.shape[:2]
+    if abs(own_width * height / (own_height * width) - 1) > MOST_STRETCHED:
+        raise UserError(
+            f"{path} is {own_width} x {own_height}, which are other proportions than the frames' "
+            f"{width} x {height}: give the background as the camera sees it."
+        )
+    smaller = own_height >= height
+    method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(plate, (width, height), interpolation=method), np.uint8)
 
 
 def background_plate(

@@ -97,6 +97,12 @@ def run_stages(stages: Sequence[Stage], root: Path, n_frames: int) -> dict[str, 
     return seconds
 
 
+def seconds_of(root: Path) -> dict[str, float]:
+    """Seconds each stage of a clip folder took when it last ran, in that order."""
+    paths = sorted((root / STAMPS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return {path.stem: float(_read_stamp(path).get("seconds", 0.0)) for path in paths}
+
+
 def _advance(progress: Progress, task: TaskID, done: int) -> None:
     progress.update(task, completed=done, eta="")
 

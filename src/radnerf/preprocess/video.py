@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,6 +38,8 @@ class Video:
     n_frames: int  # at FPS
     source_fps: float
     codec: str
+    first: int = 0  # of a part: the frame of the whole video it begins with,
+    n_whole: int = 0  # and how many that one has
 
     def fit(self, resolution: int | None) -> tuple[int, int]:
         """Height and width, even, with the longer side scaled down to `resolution` at most."""
@@ -50,6 +52,11 @@ class Video:
     @property
     def size(self) -> tuple[int, int]:
         return self.height, self.width
+
+    def part(self, first: int, count: int) -> Video:
+        """`count` frames from frame `first` on, as a video of its own."""
+        start = self.start + first / FPS
+        return replace(self, start=start, n_frames=count, first=first, n_whole=self.n_frames)
 
 
 def probe(path: Path) -> Video:

@@ -1,0 +1,102 @@
+"""A clip folder from a video: python -m radnerf.preprocess VIDEO DIR, or with --benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from radnerf.errors import UserError
+
+TRACKING = ("rmse_px", "noise_px", "jitter_deg", "pnp_jitter_deg", "head_box_coverage")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Preprocess a video; the exit code."""
+    parser = argparse.ArgumentParser("python -m radnerf.preprocess", description=__doc__)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("clip", type=Path, nargs="?", help="the clip folder to make")
+    parser.add_argument("--resolution", type=int, help="longer side that frames are scaled down to")
+    parser.add_argument(
+        "--benchmark", action="store_true", help="time each stage, in a folder that is not kept"
+    )
+    parser.add_argument("--json", type=Path, help="where to write the benchmark's figures")
+    given = parser.parse_args(arguments)
+    try:
+        if given.benchmark:
+            with tempfile.TemporaryDirectory() as folder:
+                report = benchmark(given.video, Path(folder) / "clip", given.resolution)
+            print(table(report))
+            if given.json:
+                given.json.write_text(json.dumps(report, indent=1) + "\n")
+        elif given.clip is None:
+            raise UserError("Give the clip folder to make: python -m radnerf.preprocess VIDEO DIR.")
+        else:
+            _preprocess(given.video, given.clip, given.resolution)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _preprocess(video: Path, root: Path, resolution: int | None) -> None:
+    from radnerf.preprocess import preprocess_video
+    from radnerf.preprocess.judgement import REPORT, warnings_of
+
+    clip = preprocess_video(video, root, clip_id=video.stem, resolution=resolution)
+    for text in warnings_of(root):
+        print(f"warning: {text}", file=sys.stderr)
+    print(f"{root}: {len(clip)} frames; look at {root / REPORT}")
+
+
+def benchmark(video: Path, root: Path, resolution: int | None = None) -> dict[str, Any]:
+    """Seconds of each stage of a preprocessing from nothing, and how good the tracking is.
+
+    Args:
+        root: the clip folder to make.
+    """
+    from radnerf.preprocess import preprocess_video
+    from radnerf.preprocess.stages import seconds_of
+
+    clip = preprocess_video(video, root, clip_id=video.stem, resolution=resolution)
+    seconds = seconds_of(root)
+    total = sum(seconds.values())
+    tracking = clip.meta.get("tracking", {})
+    return {
+        "video": video.name,
+        "frames": len(clip),
+        "size": list(clip.size),
+        "seconds": seconds,
+        "total_s": round(total, 2),
+        "frames_per_s": round(len(clip) / max(total, 1e-9), 2),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "tracking": {name: tracking[name] for name in TRACKING if name in tracking},
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """A benchmark for people."""
+    height, width = report["size"]
+    total = max(report["total_s"], 1e-9)
+    lines = [f"{report['video']}: {report['frames']} frames of {width} x {height}"]
+    lines += [
+        f"  {name:<10} {seconds:8.2f} s {100 * seconds / total:5.1f} %"
+        for name, seconds in report["seconds"].items()
+    ]
+    lines.append(
+        f"  {'all':<10} {total:8.2f} s         {report['frames_per_s']} frames a second, "
+        f"peak memory {report['peak_mb']:.0f} MB"
+    )
+    lines += [f"  {name}: {value:.4g}" for name, value in report["tracking"].items()]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
