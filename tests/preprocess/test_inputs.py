@@ -205,6 +205,30 @@ def test_the_background_may_be_given(tmp_path: Path) -> None:
     refused(video, tmp_path / "b", "other proportions", background=tmp_path / "tall.png")
 
 
+def test_a_moving_camera_and_changing_light_are_told(tmp_path: Path) -> None:
+    random = np.random.default_rng(0).integers(0, 90, (24, 32, 3), np.uint8)
+    wall = np.repeat(np.repeat(random, 4, 0), 4, 1)
+
+    def in_room(shift: int, light: float) -> Callable[[int, np.ndarray], np.ndarray]:
+        def change(i: int, frame: np.ndarray) -> np.ndarray:
+            room = np.roll(wall, shift * i // 4, 1)
+            seen = np.where(fake_person(frame)[..., None] > 0.5, frame, room)
+            return (seen * (1 - light * i / FRAMES)).astype(np.uint8)
+
+        return change
+
+    said = []
+    for name, change in (
+        ("still", in_room(0, 0)),
+        ("moving", in_room(1, 0)),
+        ("dim", in_room(0, 0.4)),
+    ):
+        clip = preprocess(film(tmp_path / f"{name}.mp4", change=change), tmp_path / name)
+        said.append(" ".join(warnings_of(clip.root)))
+    assert ["camera moves" in text for text in said] == [False, True, False]
+    assert ["light changes" in text for text in said] == [False, False, True]
+
+
 def test_the_longest_shot_is_used(tmp_path: Path) -> None:
     other = np.random.default_rng(1).integers(0, 255, (6, 8, 3), np.uint8)
     other = np.repeat(np.repeat(other, 16, 0), 16, 1)

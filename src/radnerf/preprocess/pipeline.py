@@ -263,6 +263,7 @@ def _stages(
         facts = judgement.measure(
             Clip.open(desk.root),
             load_audio(desk.root / "aud.wav"),
+            frame_reader(desk.root),
             matte_reader(desk.root),
             np.load(desk.root / "unseen.npy"),
             cut,

@@ -40,7 +40,7 @@ class Facts:
     eye: Track  # 0 shut, 1 usually open
     mouth: Track  # opening in distances of the outer eye corners
     loudness: Track  # how much each frame is part of speech
-    turns: Float[np.ndarray, "t 3"]  # degrees: down, left, and to one side
+    turns: Float[np.ndarray, "t 3"]  # degrees: pitch, yaw, roll
     sampled: list[int]
     sharpness: Samples  # of the face at the samples, against the clip's median
     brightness: Samples  # of the background at the samples, 0 to 255
@@ -55,14 +55,14 @@ class Facts:
 
     def as_dict(self) -> dict[str, Any]:
         """Numbers for judgement.json, tracks left out."""
-        down, left, side = np.abs(self.turns - np.median(self.turns, 0)).max(0)
+        turned = np.abs(self.turns - np.median(self.turns, 0)).max(0)
         return {
             "seconds": round(self.seconds, 2),
             "speech_s": round(self.speech_s, 2),
             "face_px": round(self.face_px, 1),
             "blinks": self.blinks,
             "lead_ms": None if self.lead_s is None else round(1000 * self.lead_s),
-            "turn_deg": [round(float(x), 1) for x in (down, left, side)],
+            "turn_deg": [round(float(x), 1) for x in turned],
             "sharpness_least": round(float(self.sharpness.min()), 3),
             "brightness_change": round(brightness_change(self.brightness), 4),
             "camera_px": None if self.camera is None else round(float(self.camera.max()), 2),
@@ -76,6 +76,7 @@ class Facts:
 def measure(
     clip: Clip,
     wave: Float[np.ndarray, " s"],
+    read_frame: Callable[[int], Frame],
     read_matte: Callable[[int], Grey],
     unseen: Bool[np.ndarray, " t"],
     cut: str | None = None,
@@ -84,6 +85,7 @@ def measure(
 
     Args:
         wave: its sound, 16 kHz mono.
+        read_frame: frame i as it was filmed; the clip's own stand before the plate.
         read_matte: the person's coverage of frame i, 0 to 255.
         unseen: frames whose landmarks were bridged.
         cut: what is known of cuts in its video.
@@ -94,7 +96,7 @@ def measure(
     mouth, spoken = mouth_opening(points), speech_activity(wave, max(ids) + 1)[ids]
     shut = 1 - closedness(clip.eye, eye_range(clip.eye))
     mattes = [read_matte(ids[row]) for row in sampled]
-    frames = [clip.image(row) for row in sampled]
+    frames = [read_frame(ids[row]) for row in sampled]
     return Facts(
         seconds=len(ids) / FPS,
         speech_s=float(spoken.sum()) / FPS,

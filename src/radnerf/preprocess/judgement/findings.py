@@ -35,7 +35,7 @@ class Finding:
 def find_faults(facts: Facts) -> list[Finding]:
     """What a user should know before training, the gravest first."""
     found: list[tuple[str, bool, str]] = []
-    f, down = facts, np.abs(facts.turns - np.median(facts.turns, 0)).max(0)
+    f, turned = facts, np.abs(facts.turns - np.median(facts.turns, 0)).max(0)
     found.append(
         (
             "upside_down",
@@ -91,8 +91,8 @@ def find_faults(facts: Facts) -> list[Finding]:
     found.append(
         (
             "turned",
-            float(down[:2].max()) > MOST_TURNED,
-            f"the head turns by up to {down[:2].max():.0f} degrees: poses are guessed there; "
+            float(turned[:2].max()) > MOST_TURNED,
+            f"the head turns by up to {turned[:2].max():.0f} degrees: poses are guessed there; "
             "cut these seconds out.",
         )
     )

@@ -44,12 +44,13 @@ COLOURS = ("#3b7dd8", "#e67e22", "#27a069")
 
 @dataclass(frozen=True)
 class Plot:
-    """Lines over time; `times` in seconds, one for each value."""
+    """Lines over time; `times` in seconds, one for each value; drawn up to `least` at least."""
 
     title: str
     unit: str
     times: Float[np.ndarray, " t"]
     lines: dict[str, Float[np.ndarray, " t"]]
+    least: float = 1e-6
 
 
 def page(name: str, facts: Facts, findings: Sequence[Finding], sheet: Path) -> str:
@@ -120,13 +121,13 @@ def plots(facts: Facts) -> list[Plot]:
     """What changes over time."""
     times = np.arange(len(facts.eye)) / FPS
     at = np.array(facts.sampled) / FPS
-    down, left, side = facts.turns.T
+    pitch, yaw, roll = facts.turns.T
     found = [
-        Plot("Head", "degrees", times, {"down": down, "left": left, "tilted": side}),
+        Plot("Head", "degrees", times, {"pitch": pitch, "yaw": yaw, "roll": roll}),
         Plot("Eyes", "0 shut, 1 open", times, {"opening": facts.eye}),
         Plot(
             "Mouth and sound",
-            "opening in eye distances; 1 is speech",
+            "1 is the widest opening, and speech",
             times,
             {"mouth": facts.mouth / max(float(facts.mouth.max()), 1e-6), "speech": facts.loudness},
         ),
@@ -134,7 +135,7 @@ def plots(facts: Facts) -> list[Plot]:
         Plot("Brightness beside the person", "of 255", at, {"brightness": facts.brightness}),
     ]
     if facts.camera is not None:
-        found.append(Plot("Motion of the background", "pixels", at, {"drift": facts.camera}))
+        found.append(Plot("Motion of the background", "pixels", at, {"drift": facts.camera}, 5.0))
     return found
 
 
@@ -151,7 +152,7 @@ def _figure(plot: Plot) -> str:
 
 def _svg(plot: Plot) -> str:
     values = np.concatenate(list(plot.lines.values()))
-    low, high = min(0.0, float(values.min())), max(float(values.max()), 1e-6)
+    low, high = min(0.0, float(values.min())), max(float(values.max()), plot.least)
     end = max(float(plot.times[-1]), 1 / FPS)
 
     def across(time: Float[np.ndarray, " n"]) -> np.ndarray:
