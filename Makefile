@@ -14,7 +14,7 @@ demo: $(VENV)/installed
 	@echo "The talking portrait is in demo.mp4; outputs/demo/latest/ holds the run."
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -99,6 +99,14 @@ def test_the_mouth_follows_the_audio(trained: tuple[Path, dict[str, Any]]) -> No
     assert follows > correlation(shuffled) + 0.3
 
 
+def test_the_notebook_on_the_method_runs(trained: tuple[Path, dict[str, Any]]) -> None:
+    outputs = run_notebook("method.ipynb", trained[0])
+    pictures = [output for output in outputs if "image/png" in str(output.get("data"))]
+    text = "".join(str(output.get("text", "")) for output in outputs)
+    assert len(pictures) == 7
+    assert "cells are kept" in text and "samples a ray" in text
+
+
 def test_a_run_that_was_cut_off_goes_on(
     trained: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,11 +134,3 @@ def test_a_run_that_was_cut_off_goes_on(
 def test_unknown_stage_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="stages"):
         run(config(tmp_path, "stages=[heads]"))
-
-
-def test_the_notebook_on_the_method_runs(trained: tuple[Path, dict[str, Any]]) -> None:
-    outputs = run_notebook("method.ipynb", trained[0])
-    pictures = [output for output in outputs if "image/png" in str(output.get("data"))]
-    text = "".join(str(output.get("text", "")) for output in outputs)
-    assert len(pictures) == 7
-    assert "cells are kept" in text and "samples a ray" in text
