@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # As radnerf/cli.py: OpenMP threads that spin for long slow training tenfold on a busy machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests that go side by side have a core each; see several_threads.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from jaxtyping import install_import_hook
@@ -40,6 +44,15 @@ def shared_videos() -> Path:
     if not (folder / "obama.mp4").is_file():
         pytest.skip(f"no real videos in {folder}: set RADNERF_TEST_VIDEOS")
     return folder
+
+
+@pytest.fixture
+def several_threads() -> Iterator[None]:
+    """At least two threads, for what divides work among them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(2, before))
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

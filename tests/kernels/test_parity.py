@@ -21,6 +21,8 @@ from radnerf.kernels.march import march
 from radnerf.kernels.mlp import mlp
 from radnerf.types import Samples, to_device
 
+pytestmark = pytest.mark.usefixtures("several_threads")
+
 SIZES = [0, 1, 7, 4097]
 MakeRays = Callable[[int], tuple[Tensor, Tensor]]
 

@@ -25,6 +25,8 @@ from radnerf.rendering.frame_triton import TritonFrameRenderer
 from radnerf.rendering.head import Marching
 from radnerf.rendering.portrait import Portrait
 
+pytestmark = pytest.mark.usefixtures("several_threads")
+
 CONF = Path(__file__).parents[2] / "conf"
 needs_triton = pytest.mark.skipif(
     "triton" not in available("march"), reason="neither a GPU nor TRITON_INTERPRET=1"
