@@ -263,6 +263,13 @@ def test_facts_are_settings_and_content(tmp_path: Path) -> None:
         (tmp_path / name).write_text(content)
     a, b, c = (Choice(str(tmp_path / name)).facts() for name in "abc")
     assert a == b != c
+
+    @dataclass(frozen=True)
+    class Unread(Option):
+        path: str
+
+    # Where no file is told, the path itself counts.
+    assert Unread("a").facts() != Unread("b").facts()
     assert Choice(str(tmp_path / "a"), side=4).facts() != a
     assert json.dumps(SelfieParser(fake_person).facts()) == json.dumps(SelfieParser().facts())
 
@@ -285,7 +292,10 @@ def source(*overrides: str) -> ClipSource:
         ("parser=bisenet parser.path=no.pth", r"no\.pth does not exist: give .*79999_iter\.pth"),
         ("tracker=bfm", r"tracker\.path is missing: .*01_MorphableModel\.mat"),
         ("tracker=bfm tracker.path={tmp}", r"lacks topology_info\.npy"),
-        ("tracker=bfm tracker.path={tmp}/3DMM", r"pip install git\+https://github\.com/facebook"),
+        (
+            "tracker=bfm tracker.path={tmp}/3DMM",
+            r"pip install --no-build-isolation .*pytorch3d\.git",
+        ),
     ],
 )
 def test_what_is_missing_is_one_sentence_before_the_work(
@@ -299,6 +309,43 @@ def test_what_is_missing_is_one_sentence_before_the_work(
         chosen.prepare()
     assert ". " not in str(error.value).removesuffix(".")
     assert not (tmp_path / "data").exists()
+
+
+def test_the_parser_of_the_docs_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (CONF.parent / "docs" / "preprocessing.md").read_text()
+    code, config = (
+        text.split(f"```{language}\n# {name}")[1].split("```")[0]
+        for language, name in (("python", "my_parser.py"), ("yaml", "conf/parser/mine.yaml"))
+    )
+    (tmp_path / "my_parser.py").write_text("#" + code)
+    (tmp_path / "network.onnx").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    seen: list[np.ndarray] = []
+    classes = np.zeros((1, 5, 256, 256), np.float32)
+    classes[0, 1, :128] = classes[0, 4, 128:] = 1  # hair above clothes
+    network = SimpleNamespace(setInput=seen.append, forward=lambda: classes)
+    monkeypatch.setattr("cv2.dnn.readNetFromONNX", lambda path: network)
+    settings = OmegaConf.create("#" + config)
+    parser = instantiate(settings, path=str(tmp_path / "network.onnx"))
+    frame = np.full((*SIZE, 3), 255, np.uint8)
+    labels = parser.parse(frame, np.zeros((68, 2), np.float32)).argmax(0)
+    assert seen[0].shape == (1, 3, 256, 256) and seen[0].max() == pytest.approx(1)
+    assert (labels[:30] == HEAD).all() and (labels[34:] == TORSO).all()
+    with pytest.raises(UserError, match=r"parser\.path is missing: give the network's \.onnx"):
+        instantiate(settings).check()
+
+
+def test_a_task_without_its_package(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "face_landmarker.task").touch()
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    finder = TaskLandmarks(path=str(tmp_path / "face_landmarker.task"))
+    with pytest.raises(
+        UserError, match=r"landmarks=task needs the package mediapipe .*pip install"
+    ):
+        preprocess(video, tmp_path / "clip", landmarks=finder)
+    assert not (tmp_path / "clip").exists()
 
 
 def test_choices_reach_the_preprocessing(

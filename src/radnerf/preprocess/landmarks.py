@@ -144,8 +144,13 @@ def task_detector(model: Path) -> Iterator[TaskDetector]:
         UserError: this Python's MediaPipe is missing, or the file is no such model.
     """
     with quiet():
-        with _no_mediapipe():
+        try:
             mediapipe = load_mediapipe()
+        except ImportError as error:
+            raise UserError(
+                f"landmarks=task needs the package mediapipe ({error}): pip install mediapipe, or "
+                "give landmarks=file landmarks.path=a .npy made elsewhere."
+            ) from error
         finder = TaskDetector(mediapipe, model)
         try:
             yield finder
@@ -208,9 +213,10 @@ class TaskDetector:
                 )
             )
         except (AttributeError, RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"{model} cannot be loaded as a face landmark model ({error}).") from (
-                error
-            )
+            raise UserError(
+                f"{model} cannot be loaded as a face landmark model ({error}): give "
+                "face_landmarker.task as MediaPipe's page on the face landmarker has it."
+            ) from error
         self.image = mediapipe.Image
         self.format = mediapipe.ImageFormat.SRGB
         self.time = 0

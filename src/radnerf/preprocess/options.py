@@ -36,12 +36,10 @@ class Option:
     def facts(self) -> dict[str, Any]:
         """For a stamp: the choice, its settings, and its files by their content."""
         settings = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
-        settings.pop("path", None)
-        return {
-            "choice": type(self).__qualname__,
-            **settings,
-            "files": [file_hash(path) for path in self.files()],
-        }
+        files = [file_hash(path) for path in self.files()]
+        if files:  # what is in them counts, not where they lie
+            settings.pop("path", None)
+        return {"choice": type(self).__qualname__, **settings, "files": files}
 
 
 def existing(path: str | Path | None, name: str, advice: str) -> Path:

@@ -46,6 +46,7 @@ from radnerf.preprocess.parsing import (
 
 # Probabilities that a pixel shows BACKGROUND, HEAD, NECK, TORSO, in the order of these labels.
 Parts = Float[np.ndarray, "4 h w"]
+Plane = Float[np.ndarray, "h w"]
 Labels = Iterator[tuple[int, Grey, Grey]]
 
 # Classes of selfie_multiclass: background, hair, skin of the body, skin of the face, clothes;
@@ -157,9 +158,9 @@ def scores_of(frame: Rgb, parts: Parts) -> Scores:
     return Scores(*(to_byte(plane) for plane in (alpha, head, neck)))
 
 
-def grouped(classes: Float[np.ndarray, "c h w"], labels: Sequence[int]) -> Parts:
+def grouped(classes: Sequence[Plane] | Float[np.ndarray, "c h w"], labels: Sequence[int]) -> Parts:
     """Probabilities of a network's classes, added up by the label of each."""
-    parts = np.zeros((4, *classes.shape[1:]), np.float32)
+    parts = np.zeros((4, *classes[0].shape), np.float32)
     for plane, label in zip(classes, labels, strict=True):
         parts[label] += plane
     return parts
@@ -193,7 +194,7 @@ class SelfieMulticlassParser(FrameParser):
         size = frame.shape[1::-1]
         planes = [np.squeeze(mask.numpy_view()).astype(np.float32) for mask in masks]
         *classes, others = (cv2.resize(p, size, interpolation=cv2.INTER_LINEAR) for p in planes)
-        parts = grouped(np.stack(classes), SELFIE_LABELS)
+        parts = grouped(classes, SELFIE_LABELS)
         above = above_chin(points, (frame.shape[0], frame.shape[1]))
         parts[HEAD] += np.where(above, others, 0)
         parts[TORSO] += np.where(above, 0, others)

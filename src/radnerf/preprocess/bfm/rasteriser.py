@@ -11,6 +11,12 @@ from torch import Tensor
 
 from radnerf.errors import UserError
 
+# It is built against the torch that is there, which pip hides from builds unless it is told not to.
+INSTALL = (
+    "pip install --no-build-isolation "
+    "'git+https://github.com/facebookresearch/pytorch3d.git@stable'"
+)
+
 
 @runtime_checkable
 class Rasteriser(Protocol):
@@ -90,7 +96,6 @@ def _load() -> tuple[Any, Any, Any]:
     except ImportError as error:
         raise UserError(
             f"tracker=bfm compares colours with pytorch3d, which is not installed ({error}): "
-            "pip install git+https://github.com/facebookresearch/pytorch3d, or give "
-            "tracker.photometric=false to fit the landmarks alone."
+            f"{INSTALL}, or give tracker.photometric=false to fit the landmarks alone."
         ) from error
     return structures, mesh, ops
