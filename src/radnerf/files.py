@@ -11,6 +11,8 @@ from pathlib import Path
 
 from radnerf.errors import UserError
 
+UNFINISHED = ".part"  # in the name of a file that a killed process may leave behind
+
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
@@ -30,7 +32,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the file cannot be written.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f".{path.stem}.{os.getpid()}{UNFINISHED}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
@@ -40,7 +42,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}): free some space or choose "
+            "another folder."
+        ) from error
 
 
 @contextmanager

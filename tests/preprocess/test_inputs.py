@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import shutil
 import wave
 from collections.abc import Callable, Sequence
@@ -14,8 +15,10 @@ import pytest
 from preprocess.test_pipeline import portrait
 from preprocess_videos import FakeFace, fake_person, tone, write_video
 
+from radnerf.data import clip as layout
 from radnerf.data.clip import Clip, write_image
 from radnerf.errors import UserError
+from radnerf.files import UNFINISHED
 from radnerf.preprocess import stages
 from radnerf.preprocess.face import to_68
 from radnerf.preprocess.judgement import warnings_of
@@ -285,13 +288,20 @@ def test_a_full_disk_is_one_sentence(
     video, opened = film(tmp_path / "a.mp4"), io.open
 
     def full(file: object, mode: str = "r", *arguments: object, **options: object) -> object:
-        if set(mode) & set("wxa") and str(file).endswith("/" + name):
+        path = Path(str(file))
+        if set(mode) & set("wxa") and path.name in (name, _unfinished(name)):
             raise OSError(errno.ENOSPC, "No space left on device", str(file))
         return opened(file, mode, *arguments, **options)  # type: ignore[call-overload]
 
     for place in (builtins, io):
         monkeypatch.setattr(place, "open", full)
     refused(video, tmp_path / "clip", rf"{name} cannot be written \(No space left on device\)")
+
+
+def _unfinished(name: str) -> str:
+    """What a file is called until it is whole."""
+    stem, suffix = name.split(".")
+    return f".{stem}.{os.getpid()}{UNFINISHED}.{suffix}"
 
 
 class Killed(BaseException):
@@ -351,3 +361,36 @@ def test_killed_at_each_stage_and_repeated(tmp_path: Path, monkeypatch: pytest.M
     assert names == {p.relative_to(whole.root) for p in whole.root.rglob("*") if p.is_file()}
     for name in ("transforms_train.json", "aud.wav", "gt_imgs/7.jpg", "torso_imgs/7.png"):
         assert (root / name).read_bytes() == (whole.root / name).read_bytes()
+
+
+@pytest.mark.parametrize("folder", ["ori_imgs", "parsing", "torso_imgs"])
+def test_interrupted_at_a_frame_and_repeated(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second run writes no frame again that the first one finished, and the same clip."""
+    video = film(tmp_path / "a.mp4")
+    whole = preprocess(video, tmp_path / "whole")
+    written: list[int] = []
+    fatal = [17]
+    write = layout.write_image
+
+    def writing(path: Path, image: np.ndarray) -> None:
+        if path.parent.name == folder:
+            if int(path.stem) in fatal:
+                raise Killed
+            written.append(int(path.stem))
+        write(path, image)
+
+    monkeypatch.setattr(layout, "write_image", writing)
+    with pytest.raises(Killed):
+        preprocess(video, tmp_path / "clip")
+    assert set(range(17)) <= set(written)
+    fatal.clear()
+    written.clear()
+    root = preprocess(video, tmp_path / "clip").root
+    assert set(written) == set(range(17, FRAMES))
+    files = [path.relative_to(whole.root) for path in whole.root.glob("*/*") if path.is_file()]
+    assert {path.parent.name for path in files} > {"ori_imgs", "parsing", "gt_imgs", "torso_imgs"}
+    for name in files:
+        if name.parent.name != ".stages":
+            assert (root / name).read_bytes() == (whole.root / name).read_bytes(), name

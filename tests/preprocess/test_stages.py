@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from radnerf.errors import UserError
+from radnerf.files import UNFINISHED
 from radnerf.preprocess.stages import STAMPS, Desk, Stage, locked, run_stages
 
 
@@ -113,6 +114,45 @@ def test_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
     assert counter.runs == {"first": 0, "second": 1}
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["b.txt"]
     assert not (tmp_path / STAMPS / "second.part").exists()
+
+
+class Interrupted(BaseException):
+    """As Ctrl-C, which would end the tests if one let it through."""
+
+
+def test_a_stage_goes_on_at_the_frame_where_it_was_interrupted(tmp_path: Path) -> None:
+    written: list[int] = []
+
+    def run(setting: int, last: str = "", goes_on: bool = True) -> None:
+        def work(desk: Desk) -> None:
+            for i in range(desk.done("a/{}.txt", "b/{}.txt"), 6):
+                for name in ("a", "b"):
+                    (desk.out / name).mkdir(exist_ok=True)
+                    (desk.out / name / f"{i}.txt").write_text("x")
+                    if f"{name}{i}" == last:
+                        (desk.out / name / f".4.77{UNFINISHED}.txt").write_text("half")
+                        raise Interrupted
+                written.append(i)
+
+        stage = Stage("s", ("a", "b"), work, (), {"setting": setting}, goes_on=goes_on)
+        run_stages([stage], tmp_path, 6)
+
+    def interrupted(setting: int) -> None:
+        with pytest.raises(Interrupted):
+            run(setting, "a3")
+        assert written == [0, 1, 2]
+        written.clear()
+
+    interrupted(1)
+    run(1)
+    assert written == [3, 4, 5]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [f"{i}.txt" for i in range(6)]
+
+    for setting, goes_on in ((3, True), (2, False)):  # begun with another setting; cannot go on
+        written.clear()
+        interrupted(2)
+        run(setting, goes_on=goes_on)
+        assert written == [0, 1, 2, 3, 4, 5]
 
 
 def _hold(root: Path, seconds: float) -> None:

@@ -43,6 +43,7 @@ from radnerf.data.transforms import (
     numbered_files,
 )
 from radnerf.errors import UserError
+from radnerf.files import whole_file
 from radnerf.geometry.eyes import eye_range
 
 WORLD_SCALE = 4.0
@@ -298,7 +299,9 @@ def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
 
 
 def write_image(path: Path, rgb: UInt8[np.ndarray, "h w c"]) -> None:
-    """Write RGB or RGBA; JPEG at quality 98 without chroma subsampling, so that it does not blur.
+    """Write RGB or RGBA, whole or not at all.
+
+    JPEG at quality 98 without chroma subsampling, so that it does not blur.
 
     Raises:
         UserError: the file cannot be written.
@@ -315,14 +318,8 @@ def write_image(path: Path, rgb: UInt8[np.ndarray, "h w c"]) -> None:
     elif path.suffix == ".png":
         options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
     _, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, code), options)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.tobytes())  # OpenCV would not notice a disk that is full
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): free some space or choose "
-            "another folder."
-        ) from error
+    with whole_file(path) as part:
+        part.write_bytes(data.tobytes())  # OpenCV would not notice a disk that is full
 
 
 def write_parsing(path: Path, labels: UInt8[np.ndarray, "h w"]) -> None:

@@ -73,14 +73,16 @@ class Parser(Option):
         landmarks: Float[np.ndarray, "t k c"],
         report: Callable[[int], None] | None = None,
         workers: int = 2,
+        first: int = 0,
     ) -> Labels:
-        """Number, labels (of radnerf.data.clip) and person matte (0 to 255) of every frame.
+        """Number, labels (of radnerf.data.clip) and person matte (0 to 255) of the frames in order.
 
         Args:
             read_frame: frame i, RGB.
             landmarks: 478 or 68 points a frame, pixels.
             report: called with the number of frames done.
             workers: threads.
+            first: frame to begin with; its results are those of a run from the beginning.
         """
 
 
@@ -100,8 +102,9 @@ class SelfieParser(Parser):
         landmarks: Float[np.ndarray, "t k c"],
         report: Callable[[int], None] | None = None,
         workers: int = 2,
+        first: int = 0,
     ) -> Labels:
-        return parse_clip(read_frame, landmarks, report, self.person_mask, workers)
+        return parse_clip(read_frame, landmarks, report, self.person_mask, workers, first)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class FrameParser(Parser):
         landmarks: Float[np.ndarray, "t k c"],
         report: Callable[[int], None] | None = None,
         workers: int = 2,
+        first: int = 0,
     ) -> Labels:
         points = steady(landmarks)
 
@@ -142,7 +146,7 @@ class FrameParser(Parser):
             i, frame, parts = averaged(near)
             return i, scores_of(frame, parts)
 
-        yield from labelled(look, score, points, report, workers)
+        yield from labelled(look, score, points, report, workers, first)
 
 
 def scores_of(frame: Rgb, parts: Parts) -> Scores:

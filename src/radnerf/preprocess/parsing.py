@@ -68,8 +68,9 @@ def parse_clip(
     report: Callable[[int], None] | None = None,
     person_mask: PersonMask | None = None,
     workers: int = 2,
+    first: int = 0,
 ) -> Iterator[tuple[int, Grey, Grey]]:
-    """Frame number, labels and person matte of every frame, in order.
+    """Frame number, labels and person matte of the frames, in order.
 
     Args:
         read_frame: frame i, RGB.
@@ -77,6 +78,7 @@ def parse_clip(
         report: called with the number of frames done.
         person_mask: MediaPipe's selfie segmentation when not given; called from one thread.
         workers: threads.
+        first: frame to begin with.
 
     Yields:
         i, labels (BACKGROUND, HEAD, NECK, TORSO of radnerf.data.clip), alpha (0 to 255).
@@ -99,7 +101,7 @@ def parse_clip(
             i, frame, soft = averaged(near)
             return i, Scores.of(View.of(frame, points[i], soft), colours)
 
-        yield from labelled(look, score, points, report, workers)
+        yield from labelled(look, score, points, report, workers, first)
 
 
 def labelled(
@@ -108,8 +110,9 @@ def labelled(
     points: Float[np.ndarray, "t k 2"],
     report: Callable[[int], None] | None,
     workers: int,
+    first: int = 0,
 ) -> Iterator[tuple[int, Grey, Grey]]:
-    """Frame number, labels and matte of every frame, steady over time.
+    """Frame number, labels and matte of the frames from `first` on, steady over time.
 
     Args:
         look: frame i, and what there is to see in it; called from one thread, in order.
@@ -122,9 +125,13 @@ def labelled(
         return i, settled([scores for _, scores in near], points[i]), now.alpha
 
     with ThreadPoolExecutor(workers) as pool:
-        looks = _windows((look(i) for i in range(len(points))), 1)
-        windows = _windows(_side_by_side(pool, score, looks, workers), len(SMOOTH) // 2)
+        reach = len(SMOOTH) // 2
+        begin = max(0, first - reach - 1)
+        looks = _windows((look(i) for i in range(begin, len(points))), 1)
+        windows = _windows(_side_by_side(pool, score, looks, workers), reach)
         for result in _side_by_side(pool, settle, windows, workers):
+            if result[0] < first:
+                continue
             yield result
             if report:
                 report(result[0] + 1)

@@ -19,6 +19,7 @@ from radnerf.audio import load_audio
 from radnerf.data import clip as layout
 from radnerf.data.clip import FPS, SAMPLE_RATE, Clip
 from radnerf.errors import UserError
+from radnerf.files import whole_file
 from radnerf.preprocess import face, headbox, judgement, sheet, video
 from radnerf.preprocess.cuts import SIDE, Shot, longest_shot
 from radnerf.preprocess.finders import LandmarkFinder, MediapipeLandmarks, Open, by_path
@@ -163,10 +164,14 @@ def _stages(
     def frames(desk: Desk) -> None:
         points = face.to_68(np.load(desk.root / "landmarks.npy"))
         folder = desk.out / "ori_imgs"
+        done = desk.done("ori_imgs/{}.jpg")
 
         def write(i: int, rgb: UInt8[np.ndarray, "h w 3"]) -> None:
+            if i < done:
+                return
+            with whole_file(folder / f"{i}.lms") as part:
+                np.savetxt(part, points[i], fmt="%.4f")
             layout.write_image(folder / f"{i}.jpg", rgb)
-            np.savetxt(folder / f"{i}.lms", points[i], fmt="%.4f")
 
         decoded = video.counted(video.ahead(video.read_frames(probed, size)), desk.report)
         for _ in side_by_side(lambda item: write(*item), enumerate(decoded), workers):
@@ -174,7 +179,8 @@ def _stages(
 
     def parse(desk: Desk) -> None:
         points = np.load(desk.root / "landmarks.npy")
-        results = parser.labels(frame_reader(desk.root), points, desk.report, workers)
+        done = desk.done("parsing/{}.png", "matte/{}.png")
+        results = parser.labels(frame_reader(desk.root), points, desk.report, workers, done)
 
         def write(item: tuple[int, Any, Any]) -> None:
             i, labels, alpha = item
@@ -205,7 +211,8 @@ def _stages(
             layout.write_image(desk.out / "torso_imgs" / f"{i}.png", torso)
             layout.write_image(desk.out / "gt_imgs" / f"{i}.jpg", over(rgb, alpha, behind))
 
-        for _ in video.counted(side_by_side(write, range(n), workers), desk.report):
+        done = desk.done("gt_imgs/{}.jpg", "torso_imgs/{}.png")
+        for _ in video.counted(side_by_side(write, range(done, n), workers), desk.report, done):
             pass
 
     def poses(desk: Desk) -> None:
@@ -291,6 +298,7 @@ def _stages(
             frames,
             ("landmarks",),
             source | {"size": size},
+            goes_on=True,
             seconds_a_frame=0.006,
         ),
         Stage(
@@ -306,6 +314,7 @@ def _stages(
             parse,
             ("frames",),
             {"parser": parser.facts()},
+            goes_on=True,
             seconds_a_frame=0.08,
         ),
         Stage(
@@ -322,6 +331,7 @@ def _stages(
             layers,
             ("parsing", "plate"),
             {},
+            goes_on=True,
             seconds_a_frame=0.04,
         ),
         Stage(

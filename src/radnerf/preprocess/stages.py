@@ -2,7 +2,8 @@
 
 A stage works in a folder of its own below `<clip>/.stages/`; its files move to their places when
 it is done, and a stamp, written last, records the hash of all that went in. A run that is killed
-at any moment leaves no stamp, so the next run does that stage again and no other.
+or interrupted at any moment leaves no stamp, so the next run does that stage again and no other;
+a stage that works frame by frame goes on after the last frame it wrote.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from rich.progress import (
 )
 
 from radnerf.errors import UserError
+from radnerf.files import UNFINISHED
 
 log = logging.getLogger(__name__)
 
 STAMPS = ".stages"
+BEGUN = "begun.json"  # in a stage's folder: what its unfinished files were made from
 
 
 @dataclass
@@ -45,6 +48,17 @@ class Desk:
     out: Path  # this stage's files, published when it returns
     report: Callable[[int], None]  # frames done
 
+    def done(self, *patterns: str) -> int:
+        """How many frames a run that was cut off has finished.
+
+        Args:
+            patterns: files of a frame that it writes, such as "parsing/{}.png".
+        """
+        frame = 0
+        while all((self.out / pattern.format(frame)).exists() for pattern in patterns):
+            frame += 1
+        return frame
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -52,6 +66,7 @@ class Stage:
 
     `outputs` are files and folders below the clip; `needs` the stages whose outputs it reads;
     `settings` every parameter that changes the result; `version` rises when the code does.
+    One that `goes_on` writes whole files, frame by frame, and asks its desk which are done.
     """
 
     name: str
@@ -60,6 +75,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     version: int = 1
+    goes_on: bool = False
     seconds_a_frame: float = 0.001  # on two cores at 450 x 450, for the first estimate
 
 
@@ -87,7 +103,7 @@ def run_stages(stages: Sequence[Stage], root: Path, n_frames: int) -> dict[str, 
             estimate = max(1.0, stage.seconds_a_frame * n_frames)
             task = progress.add_task(f"{stage.name:<10}", total=n_frames, eta=f"~{estimate:.0f} s")
             began = time.monotonic()
-            _run(stage, root, partial(_advance, progress, task))
+            _run(stage, stamp, root, partial(_advance, progress, task))
             seconds[stage.name] = round(time.monotonic() - began, 3)
             progress.update(task, completed=n_frames, eta="")
             _write_stamp(
@@ -107,13 +123,17 @@ def _advance(progress: Progress, task: TaskID, done: int) -> None:
     progress.update(task, completed=done, eta="")
 
 
-def _run(stage: Stage, root: Path, report: Callable[[int], None]) -> None:
+def _run(stage: Stage, stamp: str, root: Path, report: Callable[[int], None]) -> None:
     folder = root / STAMPS
     work = folder / f"{stage.name}.part"
     try:
         (folder / f"{stage.name}.json").unlink(missing_ok=True)
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        if not stage.goes_on or _read_stamp(work / BEGUN).get("stamp") != stamp:
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            _write_stamp(work / BEGUN, {"stamp": stamp})
+        for half in work.rglob(f".*{UNFINISHED}*"):
+            half.unlink()
         stage.run(Desk(root, work, report))
         for name in stage.outputs:
             target = root / name
@@ -121,12 +141,15 @@ def _run(stage: Stage, root: Path, report: Callable[[int], None]) -> None:
                 shutil.rmtree(target)
             (work / name).replace(target)
     except OSError as error:
+        shutil.rmtree(work, ignore_errors=True)
         raise UserError(
             f"{error.filename or root} cannot be written ({error.strerror or error}): "
             "free some space or choose another folder."
         ) from error
-    finally:
+    except Exception:
         shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _stamp(stage: Stage, stamps: dict[str, str]) -> str:

@@ -262,8 +262,8 @@ def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
         thread.join()
 
 
-def counted(items: Iterator[T], report: Callable[[int], None]) -> Iterator[T]:
-    """The same items, reporting how many have been handed out."""
-    for i, item in enumerate(items):
+def counted(items: Iterator[T], report: Callable[[int], None], done: int = 0) -> Iterator[T]:
+    """The same items, reporting how many have been handed out, with those `done` before."""
+    for i, item in enumerate(items, done + 1):
         yield item
-        report(i + 1)
+        report(i)
