@@ -71,8 +71,9 @@ def share_cores() -> None:
     import numba
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = max(1, int(cores or 1) // n_jobs) if n_jobs > 0 else 1
+    from radnerf.devices import usable_cores
+
+    threads = max(1, usable_cores() // n_jobs) if n_jobs > 0 else 1
     torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
 

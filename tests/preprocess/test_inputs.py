@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from preprocess.test_pipeline import portrait
 from preprocess_videos import FakeFace, fake_person, tone, write_video
 
@@ -372,16 +373,16 @@ def test_interrupted_at_a_frame_and_repeated(
     whole = preprocess(video, tmp_path / "whole")
     written: list[int] = []
     fatal = [17]
-    write = layout.write_image
+    write = layout._save
 
-    def writing(path: Path, image: np.ndarray) -> None:
+    def writing(path: Path, image: Image.Image) -> None:
         if path.parent.name == folder:
             if int(path.stem) in fatal:
                 raise Killed
             written.append(int(path.stem))
         write(path, image)
 
-    monkeypatch.setattr(layout, "write_image", writing)
+    monkeypatch.setattr(layout, "_save", writing)
     with pytest.raises(Killed):
         preprocess(video, tmp_path / "clip")
     assert set(range(17)) <= set(written)

@@ -32,6 +32,7 @@ from typing import Any
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
 
 from radnerf.data.blinks import eye_ratios, read_blinks
 from radnerf.data.landmark_files import LandmarkFiles
@@ -248,8 +249,7 @@ class Clip:
 
     def parsing(self, i: int) -> UInt8[np.ndarray, "h w"]:
         """Labels of frame i (BACKGROUND, HEAD, NECK, TORSO)."""
-        bright = read_image(self.path("parsing", i, "png")) > 127
-        return _CORNER_LABELS[bright[..., 0] + 2 * bright[..., 1] + 4 * bright[..., 2]]
+        return read_parsing(self.path("parsing", i, "png"))
 
     def background(self) -> UInt8[np.ndarray, "h w 3"]:
         """The background plate, RGB, at the frames' size."""
@@ -299,33 +299,37 @@ def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
 
 
 def write_image(path: Path, rgb: UInt8[np.ndarray, "h w c"]) -> None:
-    """Write RGB or RGBA, whole or not at all.
+    """Write grey, RGB or RGBA, whole or not at all.
 
     JPEG at quality 98 without chroma subsampling, so that it does not blur.
 
     Raises:
         UserError: the file cannot be written.
     """
-    code = cv2.COLOR_RGBA2BGRA if rgb.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    options: list[int] = []
+    _save(path, Image.fromarray(rgb.squeeze(-1) if rgb.shape[2] == 1 else rgb))
+
+
+def _save(path: Path, image: Image.Image) -> None:
+    options: dict[str, Any] = {}
     if path.suffix == ".jpg":
-        options = [
-            cv2.IMWRITE_JPEG_QUALITY,
-            98,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-        ]
+        options = {"quality": 98, "subsampling": 0}
     elif path.suffix == ".png":
-        options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    _, data = cv2.imencode(path.suffix, cv2.cvtColor(rgb, code), options)
+        options = {"compress_level": 1}
     with whole_file(path) as part:
-        part.write_bytes(data.tobytes())  # OpenCV would not notice a disk that is full
+        image.save(part, **options)
+
+
+def read_parsing(path: Path) -> UInt8[np.ndarray, "h w"]:
+    """Labels from the public colours, each pixel's by the nearest."""
+    bright = read_image(path) >> 7
+    return _CORNER_LABELS[bright[..., 0] | bright[..., 1] << 1 | bright[..., 2] << 2]
 
 
 def write_parsing(path: Path, labels: UInt8[np.ndarray, "h w"]) -> None:
     """Write labels in the public colours."""
-    table = np.array([PARSING_RGB[k] for k in sorted(PARSING_RGB)], np.uint8)
-    write_image(path, table[labels])
+    image = Image.fromarray(labels)
+    image.putpalette([channel for label in sorted(PARSING_RGB) for channel in PARSING_RGB[label]])
+    _save(path, image)
 
 
 def n_train_frames(n_frames: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import shutil
 import tempfile
 import zlib
@@ -28,6 +27,7 @@ from radnerf.data.clip import (
     face_rectangle,
     lips_rectangle,
 )
+from radnerf.devices import usable_cores
 from radnerf.errors import UserError
 from radnerf.files import alone
 from radnerf.geometry.motion import planar_motion
@@ -194,7 +194,7 @@ def _read_ahead(clip: Clip, n_ahead: int = 64) -> Iterator[tuple[np.ndarray, ...
                 )
         return *pictures, clip.landmarks(i)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for start in range(0, len(clip), n_ahead):
             yield from pool.map(read, range(start, min(start + n_ahead, len(clip))))
 

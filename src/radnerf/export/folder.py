@@ -6,7 +6,6 @@ Letters: T video frames, S feature steps, C feature width.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from radnerf.data.clip import (
     write_image,
     write_parsing,
 )
+from radnerf.devices import usable_cores
 from radnerf.errors import UserError
 from radnerf.files import whole_folder
 from radnerf.geometry.eyes import eye_range
@@ -103,7 +103,7 @@ def export(
     with whole_folder(out) as part:
         for name in ("gt_imgs", "torso_imgs", "parsing", "ori_imgs"):
             (part / name).mkdir()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             done = pool.map(lambda i: _write_frame(clip, i, part, tool), frames)
             for _ in progress(done, len(clip)) if progress else done:
                 pass

@@ -49,6 +49,7 @@ BROWS_68 = slice(17, 27)
 
 N_SAMPLES = 24  # frames that the colours are learned from,
 SAMPLE_SIDE = 256  # at this size, pixels
+COARSE_SIDE = 256  # about the size at which colours are asked, pixels
 SMOOTH = (1, 2, 3, 2, 1)  # weights of frames t-2 .. t+2
 
 # In face half widths.
@@ -91,7 +92,7 @@ def parse_clip(
     with contextlib.ExitStack() as stack:
         mask = person_mask or stack.enter_context(mediapipe_person_mask())
         picked = np.unique(np.linspace(0, n - 1, min(n, N_SAMPLES)).astype(int))
-        colours = learn_colours([_small(read_frame(int(i)), points[i], mask) for i in picked])
+        colours = learn_colours([_sample(read_frame(int(i)), points[i], mask) for i in picked])
 
         def look(i: int) -> Look:
             frame = read_frame(i)
@@ -99,9 +100,13 @@ def parse_clip(
 
         def score(near: list[Look]) -> tuple[int, Scores]:
             i, frame, soft = averaged(near)
-            return i, Scores.of(View.of(frame, points[i], soft), colours)
+            return i, scored(frame, points[i], soft, colours)
 
         yield from labelled(look, score, points, report, workers, first)
+
+
+def _sample(frame: Rgb, points: Points, mask: PersonMask) -> View:
+    return View.of(*shrunk(frame, points, mask(frame), max(frame.shape[:2]) / SAMPLE_SIDE))
 
 
 def labelled(
@@ -183,14 +188,15 @@ class View:
         x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
         u = (x - origin[0]) * axes[0, 0] + (y - origin[1]) * axes[0, 1]
         v = (x - origin[0]) * axes[1, 0] + (y - origin[1]) * axes[1, 1]
-        jaw = (points[JAW_MESH if len(points) == N_MESH else JAW_68] - origin) @ axes.T
+        jaw = _jaw(points, origin, axes)
+        face, core = above_jaw(points, (height, width))
         corner = to_68(points)
         brow = float(((corner[BROWS_68] - origin) @ axes.T)[:, 1].mean())
         return cls(
             frame=frame,
             alpha=alpha,
-            face=_above_jaw(jaw, 0.0, origin, axes, (height, width)),
-            core=_above_jaw(jaw, JAW_FLESH, origin, axes, (height, width)),
+            face=face,
+            core=core,
             u=u,
             v=v,
             brow=brow,
@@ -220,6 +226,21 @@ def face_axes(points: Points) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray
     half = np.linalg.norm(corner[15] - corner[1]) / 2
     u = (right - left) / np.linalg.norm(right - left)
     return (left + right) / 2, np.stack([u, [-u[1], u[0]]]) / half
+
+
+def _jaw(
+    points: Points, origin: Float[np.ndarray, " 2"], axes: Float[np.ndarray, "2 2"]
+) -> Float[np.ndarray, "j 2"]:
+    """The jaw line in the head's own axes."""
+    return (points[JAW_MESH if len(points) == N_MESH else JAW_68] - origin) @ axes.T
+
+
+def above_jaw(points: Points, size: tuple[int, int]) -> tuple[Plane, Plane]:
+    """Share of every pixel that lies above the jaw line, without and with the jaw's flesh."""
+    origin, axes = face_axes(points)
+    jaw = _jaw(points, origin, axes)
+    bare, fleshy = (_above_jaw(jaw, flesh, origin, axes, size) for flesh in (0.0, JAW_FLESH))
+    return bare, fleshy
 
 
 def _above_jaw(
@@ -271,9 +292,11 @@ def learn_colours(views: list[View]) -> Colours:
         flat = np.zeros(1 << 3 * BITS, np.float32)
         return Colours(flat, flat, flat)
     clothes, skin, hair = [], [], []
+    # Shade below the chin changes the light, hardly the ratios of the channels.
+    ratios, all_three = (_Spread.of(cheeks[:, :k]) for k in (2, 3))
     for view in views:
-        # Shade below the chin changes the light, hardly the ratios of the channels.
-        shaded, distance = (_distance(_logs(view.frame), cheeks, k) for k in (2, 3))
+        logs = _logs(view.frame)
+        shaded, distance = ratios.distance(logs[..., :2]), all_three.distance(logs)
         solid = view.alpha > 0.95
         below = solid & (view.core == 0) & (view.v > view.chin + 0.05)
         aside = np.abs(view.u) > 1.4
@@ -304,11 +327,22 @@ def _logs(frame: Rgb) -> Float[np.ndarray, "h w 3"]:
     return np.stack([red - green, green - blue, red + green + blue], -1)
 
 
-def _distance(logs: Float[np.ndarray, "h w 3"], cheeks: Float[np.ndarray, "n 3"], k: int) -> Plane:
-    """Squared Mahalanobis distance from the cheeks in the first k of the logs."""
-    off = logs[..., :k] - np.median(cheeks[:, :k], 0)
-    inverse = np.linalg.inv(np.cov(cheeks[:, :k].T) + 0.04**2 * np.eye(k))
-    return np.asarray(np.einsum("hwi,ij,hwj->hw", off, inverse, off))
+@dataclass
+class _Spread:
+    """Where values of k kinds lie and how they vary together."""
+
+    centre: Float[np.ndarray, " k"]
+    inverse: Float[np.ndarray, "k k"]
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, "n k"]) -> _Spread:
+        floor = 0.04**2 * np.eye(values.shape[1])
+        return cls(np.median(values, 0), np.linalg.inv(np.cov(values.T) + floor))
+
+    def distance(self, values: Float[np.ndarray, "h w k"]) -> Plane:
+        """Squared Mahalanobis distance."""
+        off = values - self.centre
+        return np.asarray(((off @ self.inverse) * off).sum(-1))
 
 
 def _bins(frame: UInt8[np.ndarray, "*s 3"]) -> Any:
@@ -339,24 +373,60 @@ class Scores:
 
     @classmethod
     def of(cls, view: View, colours: Colours) -> Scores:
-        bins = _bins(view.frame)
-        person = view.alpha > 0.5
-        skin = colours.skin_not_clothes[bins]
-        left, right = _pinch(view)
-        over_pinch = np.where(view.u < 0, left, right) - view.v
-        hair = _hair(
-            view, over_pinch, colours.hair_not_skin[bins], colours.hair_not_clothes[bins], person
-        )
-        # Where the neck begins, a collar's tips may touch the jaw's flesh.
-        flesh = np.maximum(_sigmoid((over_pinch - 0.1) / 0.05), _sigmoid(2 * skin + 2))
-        core = view.face + (view.core - view.face) * flesh
-        head = np.maximum(core, hair) * (np.abs(view.u) < HEAD_REACH)
-        # A neck stands below the chin; its sides may reach up to the ears.
-        wide = np.clip((np.abs(view.u) - NECK_REACH) / 0.2, 0, 4)
-        deep = np.clip((view.v - view.chin - 0.6) / 0.3, 0, 2)
-        odds = skin + 1.0 - wide - deep
-        neck = np.clip(view.guide.filter(_sigmoid(odds)), 0, 1)
-        return cls(*(to_byte(plane) for plane in (view.alpha, head, neck)))
+        flesh, hair, neck = answers(view, colours)
+        return cls.joined(view.alpha, (view.face, view.core), flesh, hair, neck)
+
+    @classmethod
+    def joined(
+        cls, alpha: Plane, jaw: tuple[Plane, Plane], flesh: Plane, hair: Plane, neck: Plane
+    ) -> Scores:
+        """The matte, what lies above the jaw (without and with its flesh), and the answers."""
+        face, core = jaw
+        head = np.maximum(face + (core - face) * flesh, hair)
+        return cls(*(to_byte(plane) for plane in (alpha, head, neck)))
+
+
+def scored(frame: Rgb, points: Points, soft: Plane, colours: Colours) -> Scores:
+    """Scores of a frame of any size; colours are asked in a small one, edges drawn in full."""
+    height, width = frame.shape[:2]
+    small = shrunk(frame, points, soft, max(1, round(max(height, width) / COARSE_SIDE)))
+    view = View.of(*small)
+    if view.frame.shape == frame.shape:
+        return Scores.of(view, colours)
+    planes = (cv2.resize(plane, (width, height)) for plane in answers(view, colours))
+    return Scores.joined(matte(edges(frame), soft), above_jaw(points, (height, width)), *planes)
+
+
+def shrunk(frame: Rgb, points: Points, soft: Plane, by: float) -> tuple[Rgb, Points, Plane]:
+    """A frame, its landmarks and a plane of it, so many times smaller."""
+    if by <= 1:
+        return frame, points, soft
+    size = (round(frame.shape[1] / by), round(frame.shape[0] / by))
+    scale = np.array(size, np.float32) / (frame.shape[1], frame.shape[0])
+    return (
+        cv2.resize(frame, size, interpolation=cv2.INTER_AREA),
+        ((points + 0.5) * scale - 0.5).astype(np.float32),
+        cv2.resize(soft, size, interpolation=cv2.INTER_AREA),
+    )
+
+
+def answers(view: View, colours: Colours) -> tuple[Plane, Plane, Plane]:
+    """Where the jaw has flesh, where hair hangs, and where what is not head is neck."""
+    bins = _bins(view.frame)
+    person = view.alpha > 0.5
+    skin = colours.skin_not_clothes[bins]
+    left, right = _pinch(view)
+    over_pinch = np.where(view.u < 0, left, right) - view.v
+    hair = _hair(
+        view, over_pinch, colours.hair_not_skin[bins], colours.hair_not_clothes[bins], person
+    )
+    # Where the neck begins, a collar's tips may touch the jaw's flesh.
+    flesh = np.maximum(_sigmoid((over_pinch - 0.1) / 0.05), _sigmoid(2 * skin + 2))
+    # A neck stands below the chin; its sides may reach up to the ears.
+    wide = np.clip((np.abs(view.u) - NECK_REACH) / 0.2, 0, 4)
+    deep = np.clip((view.v - view.chin - 0.6) / 0.3, 0, 2)
+    neck = np.clip(view.guide.filter(_sigmoid(skin + 1.0 - wide - deep)), 0, 1)
+    return flesh, hair * (np.abs(view.u) < HEAD_REACH), neck
 
 
 def _hair(
@@ -417,12 +487,8 @@ def _pinch(view: View) -> tuple[float, float]:
 
 def settled(near: list[Scores], points: Points) -> Grey:
     """Labels of the middle frame, from the scores of the frames around it."""
-    weights = np.array(SMOOTH, np.float32) / sum(SMOOTH)
     now = near[len(near) // 2]
-    head, neck = (
-        sum(w * getattr(s, name) for w, s in zip(weights, near, strict=True)) > 127
-        for name in ("head", "neck")
-    )
+    head, neck = (_mostly([getattr(s, name) for s in near]) for name in ("head", "neck"))
     person = now.alpha > 127
     labels = np.full(person.shape, BACKGROUND, np.uint8)
     labels[person] = TORSO
@@ -437,6 +503,14 @@ def settled(near: list[Scores], points: Points) -> Grey:
         mine = labels == label
         labels[mine & ~_touching(mine, seed > 0)] = TORSO
     return _without_islands(labels, float(corner[8, 1]))
+
+
+def _mostly(planes: list[Grey]) -> Mask:
+    """Where the weighted mean over the frames is yes."""
+    total = np.zeros(planes[0].shape, np.uint16)
+    for weight, plane in zip(SMOOTH, planes, strict=True):
+        total += np.multiply(plane, weight, dtype=np.uint16)
+    return total > 127 * sum(SMOOTH)
 
 
 def _without_islands(labels: Grey, chin: float) -> Grey:
@@ -474,17 +548,6 @@ def _touching(mask: Mask, seed: Mask) -> Mask:
     kept[parts[seed & mask]] = True
     kept[0] = False
     return kept[parts]
-
-
-def _small(frame: Rgb, points: Points, mask: PersonMask) -> View:
-    soft = mask(frame)
-    scale = min(1.0, SAMPLE_SIDE / max(frame.shape[:2]))
-    size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
-    return View.of(
-        cv2.resize(frame, size, interpolation=cv2.INTER_AREA),
-        points * scale,
-        cv2.resize(soft, size, interpolation=cv2.INTER_AREA),
-    )
 
 
 def steady(landmarks: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "t k 2"]:

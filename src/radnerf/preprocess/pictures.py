@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from radnerf.data import clip as layout
 
@@ -19,21 +19,16 @@ def over(
     behind: UInt8[np.ndarray, "h w 3"],
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The person over the background plate."""
-    share = alpha.astype(np.float32)[..., None] / 255
-    mixed: Float[np.ndarray, "h w 3"] = share * rgb + (1 - share) * behind
-    return (mixed + 0.5).astype(np.uint8)
+    share = alpha.astype(np.float32) / 255
+    return np.asarray(cv2.blendLinear(rgb, behind, share, 1 - share))
 
 
 def write_grey(path: Path, grey: UInt8[np.ndarray, "h w"]) -> None:
-    layout.write_image(path, np.repeat(grey[..., None], 3, -1))
+    layout.write_image(path, grey[..., None])
 
 
 def read_parsing(root: Path, i: int) -> UInt8[np.ndarray, "h w"]:
-    rgb = layout.read_image(root / "parsing" / f"{i}.png")
-    labels = np.zeros(rgb.shape[:2], np.uint8)
-    for label, colour in layout.PARSING_RGB.items():
-        labels[(rgb == colour).all(-1)] = label
-    return labels
+    return layout.read_parsing(root / "parsing" / f"{i}.png")
 
 
 def frame_reader(root: Path) -> Callable[[int], Any]:

@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from threadpoolctl import threadpool_limits
 
 from radnerf.audio import load_audio
 from radnerf.data import clip as layout
 from radnerf.data.clip import FPS, SAMPLE_RATE, Clip
+from radnerf.devices import usable_cores
 from radnerf.errors import UserError
 from radnerf.files import whole_file
 from radnerf.preprocess import face, headbox, judgement, sheet, video
@@ -32,7 +34,6 @@ from radnerf.preprocess.stages import Desk, Stage, file_hash, locked, run_stages
 from radnerf.preprocess.torso import TorsoPainter
 from radnerf.preprocess.trackers import BundleTracker, Tracker
 
-WORKERS = 2
 CUTS = "cuts.json"
 SILENT = 1e-3  # of full scale: the loudest sample of a track in which nobody speaks
 
@@ -53,7 +54,7 @@ def preprocess_video(
     detector: Open | None = None,
     person_mask: PersonMask | None = None,
     background: str | Path | None = None,
-    workers: int = WORKERS,
+    workers: int | None = None,
 ) -> Clip:
     """Turn a video of one talking person into a clip folder; what is up to date is kept.
 
@@ -72,7 +73,7 @@ def preprocess_video(
             when not given.
         background: picture of the place without the person, instead of the one made from the
             frames.
-        workers: threads.
+        workers: threads, as many as there are cores when not given.
 
     Raises:
         UserError: the video cannot be used, and why; a folder made by this call is removed.
@@ -91,7 +92,8 @@ def preprocess_video(
         given_plate(given, probed.fit(resolution))
     fresh = not root.exists()
     try:
-        with locked(root):
+        # The stages have threads of their own; those of BLAS would only spin beside them.
+        with locked(root), threadpool_limits(1, user_api="blas"):
             run_stages([_cuts(probed)], root, probed.n_frames)
             shot = Shot(**json.loads((root / CUTS).read_text()))
             stages = _stages(
@@ -102,7 +104,7 @@ def preprocess_video(
                 focal,
                 *options,
                 given,
-                workers,
+                workers or usable_cores(),
             )
             run_stages(stages, root, probed.n_frames)
             return Clip.open(root)
@@ -314,8 +316,9 @@ def _stages(
             parse,
             ("frames",),
             {"parser": parser.facts()},
+            version=2,
             goes_on=True,
-            seconds_a_frame=0.08,
+            seconds_a_frame=0.02,
         ),
         Stage(
             "plate",
@@ -332,7 +335,7 @@ def _stages(
             ("parsing", "plate"),
             {},
             goes_on=True,
-            seconds_a_frame=0.04,
+            seconds_a_frame=0.018,
         ),
         Stage(
             "index",

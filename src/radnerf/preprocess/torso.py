@@ -27,6 +27,8 @@ FLOW_SIDE = 256  # the torso's motion is measured at this size, pixels
 SOLID = 0.95  # alpha of a pixel that shows nothing of the background
 # In image heights.
 BLUR = 0.01  # reach of the head's colours beyond its edge
+NEAR = 0.05  # a soft edge belongs to a torso nearer than this
+MARGIN = 0.06  # rows above all that is painted that may still bear on it
 SPECK = 0.012  # half the width of background that is too narrow to be more than a speck
 # In face heights, from the eyes to the chin.
 NECK_UP = 0.7  # how far the neck is continued under the head,
@@ -66,7 +68,7 @@ class TorsoPainter:
         weight, neck = np.zeros((2, height, width), np.float32)
         for i in np.unique(np.linspace(0, n_frames - 1, min(n_frames, MAX_SAMPLES)).astype(int)):
             frame, labels = read_frame(int(i)), read_labels(int(i))
-            clear = _clear(labels, read_alpha(int(i)) > 255 * SOLID).astype(np.float32)
+            clear = _clear(labels, read_alpha(int(i)) > 255 * SOLID, height).astype(np.float32)
             back = -painter.shift(frame)
             total += _moved(frame * clear[..., None], back)
             weight += _moved(clear, back)
@@ -115,92 +117,101 @@ class TorsoPainter:
             points: landmarks, pixels.
             plate: the picture without the person.
         """
-        soft = alpha.astype(np.float32) / 255
         head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
-        share = np.where(_nearer(body, head), soft, 0.0)
-        by = self.shift(frame)
-        reference = _moved(self.reference.astype(np.float32), by)
-        clear = _clear(labels, soft > SOLID)
-        own = _unmixed(frame.astype(np.float32), soft, clear, plate.astype(np.float32))
-        reference += _difference(own, reference, clear)
+        rgba = np.zeros((*labels.shape, 4), np.uint8)
+        if not body.any():
+            return rgba
+        height = len(labels)
         corners = to_68(points)
         face = float(np.linalg.norm(corners[8] - corners[27]))
-        cover, depth = _upward(labels, face)
+        # Nothing is painted higher than the neck goes on under the head.
+        top = int(body.any(1).argmax() - NECK_UP * face - MARGIN * height)
+        part = np.s_[max(0, top) :]
+        labels, head, body, plate = labels[part], head[part], body[part], plate[part]
+        soft = alpha[part].astype(np.float32) / 255
+        by = self.shift(frame)
+        reference = _moved(self.reference[part].astype(np.float32), by)
+        clear = _clear(labels, soft > SOLID, height)
+        own = _unmixed(frame[part].astype(np.float32), soft, clear, plate, height)
+        reference += _difference(own, reference, clear, height)
+        cover, depth = _upward(labels, face, height)
         shade = 1 - (1 - DARKEST) * np.clip(depth / (NECK_UP * face), 0, 1)
-        reference *= np.where(_moved(self.seen.astype(np.float32), by) > 0.5, 1, shade)[..., None]
+        shade[_moved(self.seen[part].astype(np.float32), by) > 0.5] = 1
+        reference *= shade[..., None]
         # The frame itself, but for the seam along the head.
         away = cv2.distanceTransform((~head).astype(np.uint8), cv2.DIST_L2, 3)
-        seam = max(1.5, BLUR * len(labels))
-        trust = (np.clip((away - seam) / seam, 0, 1) * body)[..., None]
-        trust = np.where(body[..., None] | head[..., None], trust, 1.0)
-        colour = trust * own + (1 - trust) * reference
-        out_alpha = np.where(head, cover, share)
-        rgba = np.dstack([np.clip(colour, 0, 255), 255 * out_alpha])
-        rgba[out_alpha < 1 / 255] = 0
-        return (rgba + 0.5).astype(np.uint8)
+        seam = max(1.5, BLUR * height)
+        trust = np.clip((away - seam) / seam, 0, 1) * body
+        trust[~(body | head)] = 1
+        out_alpha = np.where(head, cover, soft * _nearer(body, head, height))
+        painted = rgba[part]
+        painted[..., :3] = np.clip(cv2.blendLinear(own, reference, trust, 1 - trust), 0, 255) + 0.5
+        painted[..., 3] = 255 * out_alpha + 0.5
+        painted[out_alpha < 1 / 255] = 0
+        return rgba
 
 
-def _clear(labels: Grey, solid: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def _clear(labels: Grey, solid: Bool[np.ndarray, "h w"], height: int) -> Bool[np.ndarray, "h w"]:
     """Neck and torso, away from the head and from soft edges."""
-    reach = 2 * max(2, round(2 * BLUR * len(labels))) + 1
+    reach = 2 * max(2, round(2 * BLUR * height)) + 1
     near = cv2.dilate((labels == HEAD).astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
     return ((labels == NECK) | (labels == TORSO)) & solid & ~near
 
 
 def _nearer(
-    body: Bool[np.ndarray, "h w"], head: Bool[np.ndarray, "h w"]
+    body: Bool[np.ndarray, "h w"], head: Bool[np.ndarray, "h w"], height: int
 ) -> Bool[np.ndarray, "h w"]:
     """Where a soft edge belongs to the torso rather than to the head."""
-    if not body.any():
-        return body
     to_body, to_head = (
         cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, 3) for part in (body, head)
     )
-    return body | (~head & (to_body < to_head) & (to_body < 0.05 * len(body)))
+    return body | (~head & (to_body < to_head) & (to_body < NEAR * height))
 
 
 def _unmixed(
     frame: Float[np.ndarray, "h w 3"],
     soft: Plane,
     clear: Bool[np.ndarray, "h w"],
-    plate: Float[np.ndarray, "h w 3"],
+    plate: Rgb,
+    height: int,
 ) -> Float[np.ndarray, "h w 3"]:
     """The torso's own colour at soft edges, where the frame shows background through them."""
-    edge = soft < SOLID
-    weight = (clear & ~edge).astype(np.float32)
-    size = 2 * max(3, round(0.03 * len(soft))) + 1
-    near = cv2.blur(weight, (size, size))
-    colour = cv2.blur(frame * weight[..., None], (size, size)) / np.maximum(near, 1e-4)[..., None]
-    share = np.maximum(soft, 0.3)[..., None]
-    solved = np.clip((frame - (1 - share) * plate) / share, 0, 255)
-    colour = np.where((near > 0.01)[..., None], 0.5 * colour + 0.5 * solved, solved)
-    return np.asarray(np.where(edge[..., None], colour, frame), np.float32)
+    edge = np.nonzero((soft > 0) & (soft < SOLID))
+    weight = clear.astype(np.float32)
+    size = 2 * max(3, round(0.03 * height)) + 1
+    near = cv2.blur(weight, (size, size))[edge][:, None]
+    colour = cv2.blur(frame * weight[..., None], (size, size))[edge] / np.maximum(near, 1e-4)
+    share = np.maximum(soft[edge], 0.3)[:, None]
+    solved = np.clip((frame[edge] - (1 - share) * plate[edge]) / share, 0, 255)
+    own = frame.copy()
+    own[edge] = np.where(near > 0.01, 0.5 * colour + 0.5 * solved, solved)
+    return own
 
 
 def _difference(
     own: Float[np.ndarray, "h w 3"],
     reference: Float[np.ndarray, "h w 3"],
     clear: Bool[np.ndarray, "h w"],
+    height: int,
 ) -> Float[np.ndarray, "h w 3"]:
     """Smooth change of light between the reference and this frame, so that no seam shows."""
-    height, width = clear.shape
-    small = (max(1, width // 4), max(1, height // 4))
+    rows, width = clear.shape
+    small = (max(1, width // 4), max(1, rows // 4))
     weight = cv2.resize(clear.astype(np.float32), small, interpolation=cv2.INTER_AREA)
     off = cv2.resize((own - reference) * clear[..., None], small, interpolation=cv2.INTER_AREA)
-    sigma = max(1.0, 0.02 * small[1])
+    sigma = max(1.0, 0.005 * height)
     near = cv2.GaussianBlur(weight, (0, 0), sigma)
     off = cv2.GaussianBlur(off, (0, 0), sigma) / (near + 0.02)[..., None]
-    return np.asarray(cv2.resize(off, (width, height)), np.float32)
+    return np.asarray(cv2.resize(off, (width, rows)), np.float32)
 
 
-def _upward(labels: Grey, face: float) -> tuple[Plane, Plane]:
+def _upward(labels: Grey, face: float, height: int) -> tuple[Plane, Plane]:
     """Coverage under the head, and the height above the visible torso, pixels.
 
     Columns are followed upward from the visible neck or torso through the head.
     """
-    height = len(labels)
     head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
-    rows = np.arange(height, dtype=np.float32)[:, None]
+    rows = np.arange(len(labels), dtype=np.float32)[:, None]
 
     # Row of the nearest pixel below (or here) that is neck or torso; of one that is neither
     # torso nor head.
