@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,12 +21,22 @@ GREEN, SKIN, HAIR, COAT, SHIRT = (
 )  # fmt: skip
 
 
+DARK = {"hair": (30, 26, 24), "coat": (34, 34, 38), "room": (22, 24, 28), "shirt": (40, 40, 46)}
+
+
 def drawn_person(
-    x: float = 0.0, long_hair: bool = False
+    x: float = 0.0,
+    long_hair: bool = False,
+    ears: bool = False,
+    glasses: bool = False,
+    hair: tuple[int, int, int] = HAIR,
+    coat: tuple[int, int, int] = COAT,
+    shirt: tuple[int, int, int] = SHIRT,
+    room: tuple[int, int, int] = GREEN,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Frame, true labels and 68 landmarks of a person whose head stands x pixels aside."""
     frame = np.empty((SIDE, SIDE, 3), np.uint8)
-    frame[:] = GREEN
+    frame[:] = room
     labels = np.full((SIDE, SIDE), BACKGROUND, np.uint8)
 
     def ellipse(centre: tuple[float, float], axes: tuple[int, int], rgb, label: int) -> None:
@@ -38,14 +49,22 @@ def drawn_person(
         labels[top:bottom, left:right] = label
 
     c = 80 + x
-    ellipse((80, 165), (75, 48), COAT, TORSO)
-    box(66, 118, 94, 160, SHIRT, TORSO)
+    ellipse((80, 165), (75, 48), coat, TORSO)
+    box(66, 118, 94, 160, shirt, TORSO)
     box(66, 85, 94, 128, SKIN, NECK)
     if long_hair:
         for left in (round(c) - 40, round(c) + 22):
-            box(left, 50, left + 18, 104, HAIR, HEAD)
-    ellipse((c, 55), (36, 42), HAIR, HEAD)
+            box(left, 50, left + 18, 104, hair, HEAD)
+    ellipse((c, 55), (36, 42), hair, HEAD)
+    if ears:
+        for side in (c - 33, c + 33):
+            ellipse((side, 68), (6, 10), SKIN, HEAD)
     ellipse((c, 66), (28, 38), SKIN, HEAD)
+    if glasses:
+        for side in (c - 13, c + 13):
+            cv2.ellipse(frame, (round(side), 58), (11, 8), 0, 0, 360, (18, 18, 20), 2)
+        box(round(c) - 34, 56, round(c) - 23, 59, (18, 18, 20), HEAD)
+        box(round(c) + 23, 56, round(c) + 34, 59, (18, 18, 20), HEAD)
     noise = np.random.default_rng(0).normal(0, 3, frame.shape)
     frame = np.clip(frame + noise, 0, 255).astype(np.uint8)
     return frame, labels, face_68(c, 66, 28, 38)
@@ -72,6 +91,12 @@ def not_green(frame: np.ndarray) -> np.ndarray:
     """A person mask that knows this background."""
     off = np.abs(frame.astype(np.float32) - GREEN).max(-1)
     return (off > 30).astype(np.float32)
+
+
+def known_mask(labels: np.ndarray):  # type: ignore[no-untyped-def]
+    """A person mask as soft as a network's, from the truth."""
+    soft = cv2.GaussianBlur((labels != BACKGROUND).astype(np.float32), (0, 0), 1.5)
+    return lambda frame: soft
 
 
 def parse(people: list[tuple[np.ndarray, np.ndarray, np.ndarray]], **options):
@@ -113,6 +138,30 @@ def test_hair_below_the_jaw_belongs_to_the_head() -> None:
     assert below_ears.sum() > 200
     assert (labels[below_ears] == HEAD).mean() > 0.95
     assert overlap(labels == TORSO, truth == TORSO) > 0.93
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        {"ears": True},
+        {"glasses": True, "ears": True},
+        {"hair": SKIN, "ears": True},
+        {"hair": (225, 222, 215), "long_hair": True},
+        DARK,
+        DARK | {"long_hair": True},
+    ],
+    ids=["ears", "glasses", "bald", "white hair over a white collar", "dark", "dark, long hair"],
+)
+def test_people_of_all_looks(looks: dict[str, Any]) -> None:
+    frame, truth, points = drawn_person(**looks)
+    results = list(
+        parse_clip(lambda i: frame, np.stack([points] * 3), person_mask=known_mask(truth))
+    )
+    _, labels, alpha = results[1]
+    assert overlap(alpha > 127, truth != BACKGROUND) > 0.95
+    assert overlap(labels == HEAD, truth == HEAD) > 0.93
+    assert overlap(labels == TORSO, truth == TORSO) > 0.93
+    assert not (labels[135:] == HEAD).any()
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 7])

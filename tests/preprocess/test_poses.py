@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from radnerf.preprocess.face import mean_shape, to_unit, trust
 from radnerf.preprocess.poses import solve_poses
+from radnerf.preprocess.quality import degrees_off
 
 SIZE, FOCAL, FRAMES = (450, 450), 1080.0, 150
 
@@ -25,16 +26,6 @@ def flat_and_deep(shape: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarr
 def turned(poses: np.ndarray) -> np.ndarray:
     """World-to-camera rotations."""
     return poses[:, :3, :3].swapaxes(1, 2)
-
-
-def degrees_off(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Angle of each frame's rotation error, after the one best turn of the world."""
-    turn, _ = Rotation.align_vectors(
-        true.reshape(-1, 3), found.reshape(-1, 3)
-    )  # rows are world directions of the camera axes
-    return np.rad2deg(
-        (Rotation.from_matrix(found @ turn.as_matrix().T @ true.swapaxes(1, 2))).magnitude()
-    )
 
 
 @pytest.mark.parametrize(("noise", "limit"), [(0.0, 0.1), (1.0, 0.5)])

@@ -24,12 +24,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--benchmark", action="store_true", help="time each stage, in a folder that is not kept"
     )
+    parser.add_argument(
+        "--truth", type=Path, help="clip folder with the video's true labels and poses"
+    )
     parser.add_argument("--json", type=Path, help="where to write the benchmark's figures")
     given = parser.parse_args(arguments)
     try:
         if given.benchmark:
             with tempfile.TemporaryDirectory() as folder:
-                report = benchmark(given.video, Path(folder) / "clip", given.resolution)
+                report = benchmark(
+                    given.video, Path(folder) / "clip", given.resolution, given.truth
+                )
             print(table(report))
             if given.json:
                 given.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -56,16 +61,23 @@ def _preprocess(video: Path, root: Path, resolution: int | None) -> None:
     print(f"{root}: {len(clip)} frames; look at {root / REPORT}")
 
 
-def benchmark(video: Path, root: Path, resolution: int | None = None) -> dict[str, Any]:
-    """Seconds of each stage of a preprocessing from nothing, and how good the tracking is.
+def benchmark(
+    video: Path, root: Path, resolution: int | None = None, truth: Path | None = None
+) -> dict[str, Any]:
+    """Seconds of each stage of a preprocessing from nothing, and how good its result is.
 
     Args:
         root: the clip folder to make.
+        truth: a clip folder with the true labels and poses.
     """
+    from radnerf.data.clip import Clip
     from radnerf.preprocess import preprocess_video
+    from radnerf.preprocess.quality import beside_truth, flicker
     from radnerf.preprocess.stages import seconds_of
 
+    true = Clip.open(truth) if truth else None
     clip = preprocess_video(video, root, clip_id=video.stem, resolution=resolution)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = seconds_of(root)
     total = sum(seconds.values())
     tracking = clip.meta.get("tracking", {})
@@ -76,8 +88,10 @@ def benchmark(video: Path, root: Path, resolution: int | None = None) -> dict[st
         "seconds": seconds,
         "total_s": round(total, 2),
         "frames_per_s": round(len(clip) / max(total, 1e-9), 2),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "tracking": {name: tracking[name] for name in TRACKING if name in tracking},
+        "peak_mb": round(peak, 1),
+        "quality": {name: tracking[name] for name in TRACKING if name in tracking}
+        | {"flicker": flicker(clip)}
+        | (beside_truth(clip, true) if true else {}),
     }
 
 
@@ -94,7 +108,7 @@ def table(report: dict[str, Any]) -> str:
         f"  {'all':<10} {total:8.2f} s         {report['frames_per_s']} frames a second, "
         f"peak memory {report['peak_mb']:.0f} MB"
     )
-    lines += [f"  {name}: {value:.4g}" for name, value in report["tracking"].items()]
+    lines += [f"  {name}: {value:.4g}" for name, value in report["quality"].items()]
     return "\n".join(lines)
 
 

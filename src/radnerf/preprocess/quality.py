@@ -1,0 +1,83 @@
+"""How good a clip folder's labels and poses are: by themselves, and beside one that is true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from scipy.spatial.transform import Rotation
+
+from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO, Clip
+from radnerf.errors import UserError
+
+Labels = UInt8[np.ndarray, "h w"]
+
+PARTS = {"head": HEAD, "neck": NECK, "torso": TORSO}
+EVERY = 5  # frames between those that are compared
+
+
+def flicker(clip: Clip) -> float:
+    """Share of the person's pixels whose label is another one for a single frame, a frame.
+
+    Motion carries an edge on; only trembling edges come back at once.
+    """
+    shares = []
+    for i in range(1, len(clip) - 1, EVERY):
+        before, now, after = (clip.parsing(k) for k in (i - 1, i, i + 1))
+        person = (before != BACKGROUND) | (now != BACKGROUND)
+        shares.append(((before == after) & (before != now)).sum() / max(1, person.sum()))
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def overlap(clip: Clip, truth: Clip) -> dict[str, float]:
+    """Intersection over union of the person and the parts, the mean over the frames.
+
+    Raises:
+        UserError: the clips do not show the same frames.
+    """
+    if len(clip) != len(truth) or clip.size != truth.size:
+        raise UserError(
+            f"{truth.root} has {len(truth)} frames of {truth.size} pixels (height, width) and the "
+            f"clip {len(clip)} of {clip.size}: give the truth of this very video and resolution."
+        )
+    found: dict[str, list[float]] = {}
+    for i in range(0, len(clip), EVERY):
+        ours, true = clip.parsing(i), truth.parsing(i)
+        pairs = {"person": (ours != BACKGROUND, true != BACKGROUND)} | {
+            name: (ours == label, true == label) for name, label in PARTS.items()
+        }
+        for name, (a, b) in pairs.items():
+            union = (a | b).sum()
+            if union:
+                found.setdefault(name, []).append(float((a & b).sum() / union))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def degrees_off(
+    found: Float[np.ndarray, "t 3 3"], true: Float[np.ndarray, "t 3 3"]
+) -> Float[np.ndarray, " t"]:
+    """Angle of each frame's rotation error, after the one best turn of the world.
+
+    Args:
+        found, true: world-to-camera rotations.
+    """
+    # Rows are the world's directions of the camera's axes.
+    turn, _ = Rotation.align_vectors(true.reshape(-1, 3), found.reshape(-1, 3))
+    off = Rotation.from_matrix(found @ turn.as_matrix().T @ true.swapaxes(1, 2))
+    return np.asarray(np.rad2deg(off.magnitude()))
+
+
+def beside_truth(clip: Clip, truth: Clip) -> dict[str, Any]:
+    """Overlap of the labels, and the poses' error in degrees.
+
+    Raises:
+        UserError: the clips do not show the same frames.
+    """
+    report: dict[str, Any] = {f"{name}_iou": iou for name, iou in overlap(clip, truth).items()}
+    off = degrees_off(*(c.poses[:, :3, :3].swapaxes(1, 2) for c in (clip, truth)))
+    return report | {
+        "pose_deg": float(off.mean()),
+        "pose_deg_p95": float(np.percentile(off, 95)),
+        "truth_flicker": flicker(truth),
+    }
