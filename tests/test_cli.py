@@ -105,8 +105,9 @@ def test_paths_need_no_quotes(script, name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["fiel=x"], ["'fiel'", "script.py --help"]),
-        (["file=x", "part.nam=1"], ["'part.nam'"]),
+        (["fiel=x"], ["'fiel'", "did you mean 'file'?", "script.py --help"]),
+        (["file=x", "part.nam=1"], ["'part.nam'", "did you mean 'part.name'?"]),
+        (["file=x", "light=1"], ["There is no option 'light': `python"]),
         (["--fiel"], ["'--fiel'"]),
         (["file"], ["'file'", "name=value"]),
         (["file=x", "count=[1"], ["'count=[1'", "name=value"]),

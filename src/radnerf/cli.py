@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import signal
@@ -13,7 +14,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
+from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -55,7 +58,7 @@ def run(
         sys.argv[1:] = _checked(sys.argv[1:], paths)
         hydra.main(str(config.parent), config.name, version_base="1.3")(_guarded(task))()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        _fail(explain(error, script.name))
+        _fail(explain(error, script.name, config))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -129,8 +132,12 @@ def _missing(config: Any, prefix: str = "") -> Iterator[str]:
         yield from _missing(value, f"{prefix}{key}.")
 
 
-def explain(error: BaseException, script: str) -> str:
+def explain(error: BaseException, script: str, config: Path | None = None) -> str:
     """One sentence for an error of the user's, or of Hydra's about the user's options.
+
+    Args:
+        script: the program's file name.
+        config: its configuration file without .yaml, to find the option that was meant.
 
     Raises:
         BaseException: the error itself, when it is neither.
@@ -145,7 +152,7 @@ def explain(error: BaseException, script: str) -> str:
         extra = {"joblib": "sweep", "optuna": "optuna", "ray": "ray"}.get(found["name"], "slurm")
         return f"hydra/{found[1]}={found['name']} is not installed: pip install 'radnerf[{extra}]'."
     if found := re.search(r"Could not override '(?P<name>[^']+)'", text):
-        return f"There is no option '{found['name']}': {more}"
+        return f"There is no option '{found['name']}': {_meant(found['name'], config)}{more}"
     if found := re.search(r"Could not (?:find|load) '(?P<name>[^']+)'", text):
         group, _, choice = found["name"].rpartition("/")
         known = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
@@ -157,6 +164,24 @@ def explain(error: BaseException, script: str) -> str:
         if "Error in call to target" not in first:
             return f"The options cannot be used ({first}): {more}"
     raise error
+
+
+def _meant(name: str, config: Path | None) -> str:
+    """The option whose name is most like this one, as a question; nothing if none is."""
+    if config is None:
+        return ""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config.parent), version_base="1.3"):
+        options = OmegaConf.to_container(compose(config.name))
+    near = difflib.get_close_matches(name, list(_names(options)), 1, 0.75)
+    return f"did you mean '{near[0]}'? " if near else ""
+
+
+def _names(config: Any, prefix: str = "") -> Iterator[str]:
+    """Names of all options and groups of options."""
+    for key, value in config.items() if isinstance(config, dict) else ():
+        yield f"{prefix}{key}"
+        yield from _names(value, f"{prefix}{key}.")
 
 
 def quote(argument: str) -> str:
