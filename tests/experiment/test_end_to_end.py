@@ -46,7 +46,7 @@ def config(folder: Path, *overrides: str) -> Any:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """Folder of a short run on the demo, and its metrics."""
     folder = tmp_path_factory.mktemp("run")
-    return folder, run(config(folder, "steps=2400"))
+    return folder, run(config(folder, "steps=1200"))
 
 
 def test_everything_is_written(trained: tuple[Path, dict[str, Any]]) -> None:
