@@ -25,9 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from radnerf import sweep
 from radnerf.errors import UserError
+from radnerf.programs import INTERRUPTED, tell
 
 failed_jobs: list[sweep.Job] = []  # of a sweep, in this process
-INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
 
 
 def run(
@@ -108,7 +108,7 @@ def _job(task: Callable[[DictConfig], Any], config: DictConfig, job: sweep.Job) 
             sentence = f"{type(error).__name__}: {error}"
         job.note("failed", sentence)
         failed_jobs.append(job)
-        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        tell(sentence)
         return float("nan")
     job.note("finished")
     return result
@@ -171,8 +171,11 @@ def _meant(name: str, config: Path | None) -> str:
     if config is None:
         return ""
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config.parent), version_base="1.3"):
-        options = OmegaConf.to_container(compose(config.name))
+    try:
+        with initialize_config_dir(str(config.parent), version_base="1.3"):
+            options = OmegaConf.to_container(compose(config.name))
+    except (HydraException, OmegaConfBaseException):  # the files themselves are wrong
+        return ""
     near = difflib.get_close_matches(name, list(_names(options)), 1, 0.75)
     return f"did you mean '{near[0]}'? " if near else ""
 
@@ -236,7 +239,7 @@ def _help(script: str) -> str:
 
 
 def _fail(sentence: str) -> NoReturn:
-    print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+    tell(sentence)
     sys.exit(1)
 
 

@@ -24,10 +24,12 @@ from radnerf.data.clip import (
     read_image,
 )
 from radnerf.data.demo import make_demo_clip, write_demo_clip, write_demo_video
+from radnerf.data.demo.__main__ import main
 from radnerf.data.demo.character import bake, face, scene
 from radnerf.data.demo.landmarks import landmarks, landmarks_at_rest
 from radnerf.data.demo.oracle import mouth_opening_from_frames
 from radnerf.data.demo.speech import NAMES, RATE, synthesize
+from radnerf.errors import UserError
 from radnerf.geometry.cameras import project
 
 SECONDS, SIZE = 2.0, 96
@@ -190,6 +192,42 @@ def test_a_clip_is_made_once(tmp_path: Path) -> None:
     make_demo_clip(root, seconds=0.12, size=64)
     assert read_image(root / "bc.jpg").shape == (64, 64, 3)
     assert [p.name for p in tmp_path.iterdir() if p.name != ".demo.lock"] == ["demo"]
+
+
+def test_what_is_not_a_demo_clip_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "clip.json").write_text('{"source": {"file": "anna.mp4"}}')
+    (tmp_path / "file").write_text("mine")
+    for name in ("mine", "file"):
+        with pytest.raises(UserError, match=f"{name} holds something else than a demo clip"):
+            make_demo_clip(tmp_path / name, seconds=0.12, size=48)
+    assert (tmp_path / "mine" / "clip.json").is_file()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["song", "a.wav"], "invalid choice: 'song'"),
+        (["speech", "a.wav", "--seconds", "-1"], "--seconds above 0"),
+        (["clip", "a", "--size", "3"], "--size of 16 pixels"),
+        (["video", "a.mp4", "--size", "33"], "even --size"),
+        (["video", "a.xyz"], "is an .mp4"),
+        (["video", "/dev/null/a.mp4"], "cannot be written"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    told = capsys.readouterr().err
+    assert words in told and told.startswith("error: ") and told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_video_has_the_sound_and_the_frames(tmp_path: Path) -> None:

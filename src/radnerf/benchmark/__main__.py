@@ -7,35 +7,18 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NoReturn
 
-from radnerf.errors import UserError
 from radnerf.files import whole_file
+from radnerf.programs import Options, ended
 
 CONF = Path(__file__).parents[3] / "conf"  # of the checkout
-INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
-
-
-class Options(argparse.ArgumentParser):
-    """Options whose mistakes are one sentence, as everywhere in this project."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}: `{self.prog} --help` lists the options.")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; the exit code."""
     # As the entry scripts do: OpenMP threads that spin for long are slow on a busy machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    try:
-        _run(_options().parse_args(arguments))
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return ended(lambda: _run(_options().parse_args(arguments)))
 
 
 def _options() -> Options:

@@ -5,38 +5,23 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
-from radnerf.errors import UserError
-
-INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
-
-
-class Options(argparse.ArgumentParser):
-    """Options whose mistakes are one sentence, as everywhere in this project."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}: `{self.prog} --help` lists the options.")
+from radnerf.programs import Options, ended
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Convert a checkpoint; the exit code."""
-    try:
-        options = _options().parse_args(arguments)
-        # Imported late, so that --help and a misspelt option answer at once.
-        from radnerf.convert.portrait import convert
+    return ended(lambda: _convert(_options().parse_args(arguments)))
 
-        done = convert(options.checkpoint, options.clip, options.out, options.extractor)
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+
+def _convert(options: argparse.Namespace) -> None:
+    # Imported late, so that --help and a misspelt option answer at once.
+    from radnerf.convert.portrait import convert
+
+    done = convert(options.checkpoint, options.clip, options.out, options.extractor)
     for warning in done.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(done.summary)
-    return 0
 
 
 def _options() -> Options:

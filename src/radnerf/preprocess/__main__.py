@@ -7,17 +7,24 @@ import json
 import resource
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from radnerf.errors import UserError
+from radnerf.files import whole_file
+from radnerf.programs import Options, ended
 
 TRACKING = ("rmse_px", "noise_px", "jitter_deg", "pnp_jitter_deg", "head_box_coverage")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Preprocess a video; the exit code."""
-    parser = argparse.ArgumentParser("python -m radnerf.preprocess", description=__doc__)
+    return ended(lambda: _run(_options().parse_args(arguments)))
+
+
+def _options() -> Options:
+    parser = Options("python -m radnerf.preprocess", description=__doc__)
     parser.add_argument("video", type=Path)
     parser.add_argument("clip", type=Path, nargs="?", help="the clip folder to make")
     parser.add_argument("--resolution", type=int, help="longer side that frames are scaled down to")
@@ -28,27 +35,24 @@ def main(arguments: list[str] | None = None) -> int:
         "--truth", type=Path, help="clip folder with the video's true labels and poses"
     )
     parser.add_argument("--json", type=Path, help="where to write the benchmark's figures")
-    given = parser.parse_args(arguments)
-    try:
-        if given.benchmark:
-            with tempfile.TemporaryDirectory() as folder:
-                report = benchmark(
-                    given.video, Path(folder) / "clip", given.resolution, given.truth
-                )
+    return parser
+
+
+def _run(given: argparse.Namespace) -> None:
+    if given.benchmark:
+        # Opened before the work: a file that cannot be written is found at once.
+        kept = whole_file(given.json) if given.json else nullcontext()
+        with kept as file, tempfile.TemporaryDirectory() as folder:
+            report = benchmark(given.video, Path(folder) / "clip", given.resolution, given.truth)
             print(table(report))
-            if given.json:
-                given.json.write_text(json.dumps(report, indent=1) + "\n")
-        elif given.clip is None:
-            raise UserError("Give the clip folder to make: python -m radnerf.preprocess VIDEO DIR.")
-        else:
-            _preprocess(given.video, given.clip, given.resolution)
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+            if file:
+                file.write_text(json.dumps(report, indent=1) + "\n")
+    elif given.clip is None:
+        raise UserError("Give the clip folder to make: python -m radnerf.preprocess VIDEO DIR.")
+    elif given.truth or given.json:
+        raise UserError("--truth and --json go with --benchmark: leave them out or add that.")
+    else:
+        _preprocess(given.video, given.clip, given.resolution)
 
 
 def _preprocess(video: Path, root: Path, resolution: int | None) -> None:

@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from radnerf.errors import UserError
 from radnerf.files import whole_file
+from radnerf.programs import Options, ended
 from radnerf.report.dashboard import push
 from radnerf.report.page import METRICS, html
 from radnerf.report.runs import baseline_of, find_runs, group
@@ -18,7 +18,13 @@ from radnerf.report.table import write_csv
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m radnerf.report", description=__doc__)
+    """Write a report; ends the program if that fails."""
+    if code := ended(lambda: _report(_options().parse_args(arguments))):
+        sys.exit(code)
+
+
+def _options() -> Options:
+    parser = Options("python -m radnerf.report", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="of runs, at any depth")
     parser.add_argument("--out", type=Path, default=Path(), help="where the report goes")
     parser.add_argument(
@@ -35,20 +41,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--push", metavar="[ENTITY/]PROJECT", help="make a report in W&B, too, of runs logged there"
     )
-    given = parser.parse_args(arguments)
-    try:
-        runs = find_runs(given.folders)
-        groups = group(runs)
-        baseline = baseline_of(groups, given.baseline) if groups else None
-        write_csv(runs, given.out / "report.csv")
-        with whole_file(given.out / "report.html") as part:
-            part.write_text(html(runs, groups, baseline, given.metrics, given.title))
-        print(f"{given.out / 'report.html'}: {len(runs)} runs")
-        if given.push:
-            print(f"W&B: {push(given.push, runs, groups, given.metrics, given.title)}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    return parser
+
+
+def _report(given: argparse.Namespace) -> None:
+    runs = find_runs(given.folders)
+    groups = group(runs)
+    baseline = baseline_of(groups, given.baseline) if groups else None
+    write_csv(runs, given.out / "report.csv")
+    with whole_file(given.out / "report.html") as part:
+        part.write_text(html(runs, groups, baseline, given.metrics, given.title))
+    print(f"{given.out / 'report.html'}: {len(runs)} runs")
+    if given.push:
+        print(f"W&B: {push(given.push, runs, groups, given.metrics, given.title)}")
 
 
 if __name__ == "__main__":

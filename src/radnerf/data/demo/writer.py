@@ -35,6 +35,7 @@ from radnerf.data.demo.landmarks import RIGID, landmarks, landmarks_at_rest
 from radnerf.data.demo.motion import CM, FOCAL, Motion, frame_times, move, project
 from radnerf.data.demo.render import render_head
 from radnerf.data.demo.speech import NAMES, RATE, Speech, synthesize
+from radnerf.errors import UserError
 
 Report = Callable[[int, int], None]  # frames done, frames in all
 VERSION = 1  # of the performance: raise it whenever the same seed draws something else
@@ -186,15 +187,23 @@ def write_demo_clip(
 
 
 def make_demo_clip(root: Path, seconds: float = 12.0, size: int = 160, seed: int = 0) -> None:
-    """Have a demo clip in root: written whole or not at all, and only when it is not there yet."""
+    """Have a demo clip in root: written whole or not at all, and only when it is not there yet.
+
+    Raises:
+        UserError: there is something else than a demo clip.
+    """
     root = Path(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     # The jobs of a sweep may all want it at once: the first makes it, the others wait.
     with root.with_name(f".{root.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         wanted = {"seconds": seconds, "size": size, "seed": seed, "version": VERSION}
-        if (root / "clip.json").is_file() and read_meta(root).get("source") == {"demo": wanted}:
+        source = read_meta(root).get("source", {})
+        if source == {"demo": wanted}:
             return
+        other = root.exists() and "demo" not in source
+        if other and (not root.is_dir() or any(root.iterdir())):
+            raise UserError(f"{root} holds something else than a demo clip: give another folder.")
         unfinished = root.with_name(root.name + ".part")
         shutil.rmtree(unfinished, ignore_errors=True)
         with Progress() as bar:
