@@ -43,5 +43,30 @@ def test_a_clip_folder_and_its_judgement(
     shown = capsys.readouterr()
     assert (tmp_path / "clip" / REPORT).is_file() and REPORT in shown.out
     assert "s of speech" in shown.err
-    assert main([str(path)]) == 1
-    assert "Give the clip folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "required: video"),
+        (["a.mp4"], "Give the clip folder"),
+        (["a.mp4", "clip", "--resolution", "small"], "--resolution"),
+        (["a.mp4", "clip", "--resolution", "-5"], "A resolution of -5 is too small"),
+        (["a.mp4", "clip", "--truth", "true"], "--truth and --json go with --benchmark"),
+        (["a.mp4", "--benchmark", "--json", "/dev/null/a.json"], "cannot be written"),
+        (["a.mp4", "--benchmark", "--truth", "nothing"], "nothing"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    film(tmp_path / "a.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    told = capsys.readouterr()
+    assert words in told.err and told.err.startswith("error: ") and told.err.count("\n") == 1
+    assert not told.out and [p.name for p in tmp_path.iterdir()] == ["a.mp4"]

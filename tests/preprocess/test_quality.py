@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from radnerf.data.clip import HEAD, NECK, TORSO, Clip, write_parsing
 from radnerf.data.demo import make_demo_clip
 from radnerf.errors import UserError
-from radnerf.preprocess.quality import beside_truth, degrees_off, flicker, overlap
+from radnerf.preprocess.quality import beside_truth, degrees_off, flicker, mean_overlap
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_half_a_torso_is_half_an_overlap(demo: Clip, tmp_path: Path) -> None:
         rows, columns = np.nonzero(labels == TORSO)
         labels[rows[::2], columns[::2]] = NECK
 
-    found = overlap(copy_with(demo, tmp_path / "half", halve), demo)
+    found = mean_overlap(copy_with(demo, tmp_path / "half", halve), demo)
     assert found["torso"] == pytest.approx(0.5, abs=0.01)
     assert found["person"] == found["head"] == 1.0 and found["neck"] < 0.5
 
@@ -67,7 +67,7 @@ def test_a_label_for_one_frame_is_flicker_and_a_lasting_one_is_not(
 def test_another_video_s_truth_is_one_sentence(demo: Clip, tmp_path: Path) -> None:
     make_demo_clip(tmp_path / "other", seconds=1.0, size=96)
     with pytest.raises(UserError, match="give the truth of this very video"):
-        overlap(demo, Clip.open(tmp_path / "other"))
+        mean_overlap(demo, Clip.open(tmp_path / "other"))
 
 
 def test_degrees_off_forgets_the_world_s_turn_and_keeps_each_frame_s() -> None:

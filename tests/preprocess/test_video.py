@@ -7,7 +7,8 @@ import pytest
 from preprocess_videos import grey_ramp, tone, write_video
 
 from radnerf.errors import UserError
-from radnerf.preprocess.video import ahead, probe, read_audio, read_frames
+from radnerf.preprocess.streams import ahead
+from radnerf.preprocess.video import probe, read_audio, read_frames
 
 
 def even(fps: float, seconds: float) -> list[float]:
@@ -116,6 +117,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     mute = write_video(folder / "mute.mp4", frames, times, np.zeros(0))
     return {
         "missing": (folder / "nowhere.mp4", "does not exist"),
+        "folder": (folder, "is a folder"),
         "text": (text, "cannot be read as a video"),
         "cut": (cut, "cannot be read as a video"),
         "cut_fast": (cut_fast, "cut off"),

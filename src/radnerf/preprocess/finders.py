@@ -28,6 +28,7 @@ from radnerf.preprocess.landmarks import (
 )
 from radnerf.preprocess.options import Option, existing
 from radnerf.preprocess.stages import Desk
+from radnerf.preprocess.streams import ahead, counted
 
 SEEN_SIDE = 1280  # larger videos are scaled down to this before landmarks are sought
 BLENDSHAPES = "blendshapes.npz"
@@ -166,8 +167,8 @@ def eyes_of_blinks(blink: Track, area: Track) -> Track:
 
 def _found(source: video.Video, find: Detector, desk: Desk) -> Float[np.ndarray, "t 478 3"]:
     size = source.fit(SEEN_SIDE)
-    frames = video.ahead(video.read_frames(source, size))
-    points = detect(video.counted(frames, desk.report), find, source.n_frames)
+    frames = ahead(video.read_frames(source, size))
+    points = detect(counted(frames, desk.report), find, source.n_frames)
     return points * (source.width / size[1])
 
 

@@ -13,11 +13,10 @@ import contextlib
 import importlib
 import os
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,9 +27,7 @@ from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
 from radnerf.geometry.face68 import OUTER_EYE_CORNERS
 from radnerf.preprocess.face import N_MESH, to_68
-
-A = TypeVar("A")
-B = TypeVar("B")
+from radnerf.preprocess.streams import side_by_side, windows
 
 Rgb = UInt8[np.ndarray, "h w 3"]
 Grey = UInt8[np.ndarray, "h w"]
@@ -132,9 +129,9 @@ def labelled(
     with ThreadPoolExecutor(workers) as pool:
         reach = len(SMOOTH) // 2
         begin = max(0, first - reach - 1)
-        looks = _windows((look(i) for i in range(begin, len(points))), 1)
-        windows = _windows(_side_by_side(pool, score, looks, workers), reach)
-        for result in _side_by_side(pool, settle, windows, workers):
+        looks = windows((look(i) for i in range(begin, len(points))), 1)
+        near = windows(side_by_side(pool, score, looks, workers), reach)
+        for result in side_by_side(pool, settle, near, workers):
             if result[0] < first:
                 continue
             yield result
@@ -569,29 +566,3 @@ def _sigmoid(x: Plane) -> Plane:
 
 def to_byte(plane: Plane) -> Grey:
     return (plane * 255 + 0.5).astype(np.uint8)
-
-
-def _windows(items: Iterable[A], reach: int) -> Iterator[list[A]]:
-    """Each item with `reach` neighbours on both sides; the ends are repeated."""
-    held: deque[A] = deque(maxlen=2 * reach + 1)
-    for item in items:
-        held.extend([item] * (1 if held else reach + 1))
-        if len(held) == held.maxlen:
-            yield list(held)
-    for _ in range(reach):
-        held.append(held[-1])
-        if len(held) == held.maxlen:
-            yield list(held)
-
-
-def _side_by_side(
-    pool: ThreadPoolExecutor, work: Callable[[A], B], items: Iterable[A], workers: int
-) -> Iterator[B]:
-    """Results in order, a few items at work at a time, so that memory does not grow."""
-    running: deque[Future[B]] = deque()
-    for item in items:
-        running.append(pool.submit(work, item))
-        if len(running) > workers:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import wave
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,14 +30,15 @@ from radnerf.preprocess.parsing import PersonMask
 from radnerf.preprocess.pictures import frame_reader, matte_reader, over, read_parsing, write_grey
 from radnerf.preprocess.plate import background_plate, given_plate
 from radnerf.preprocess.stages import Desk, Stage, file_hash, locked, run_stages
+from radnerf.preprocess.streams import ahead, counted, side_by_side
 from radnerf.preprocess.torso import TorsoPainter
 from radnerf.preprocess.trackers import BundleTracker, Tracker
 
 CUTS = "cuts.json"
+SMALLEST = 16  # longer side of frames, pixels
 SILENT = 1e-3  # of full scale: the loudest sample of a track in which nobody speaks
 
-A = TypeVar("A")
-B = TypeVar("B")
+T = TypeVar("T")
 
 
 def preprocess_video(
@@ -79,6 +79,10 @@ def preprocess_video(
         UserError: the video cannot be used, and why; a folder made by this call is removed.
     """
     source, root = Path(path), Path(root)
+    if resolution is not None and resolution < SMALLEST:
+        raise UserError(
+            f"A resolution of {resolution} is too small: give {SMALLEST} or more pixels."
+        )
     probed = video.probe(source)
     if isinstance(landmarks, str | Path):
         landmarks = by_path(landmarks)
@@ -118,8 +122,8 @@ def _cuts(probed: video.Video) -> Stage:
     """The stage that comes before all others: they only see the longest shot."""
 
     def cuts(desk: Desk) -> None:
-        frames = video.ahead(video.read_frames(probed, probed.fit(SIDE)))
-        shot = longest_shot(video.counted(frames, desk.report), probed.n_frames)
+        frames = ahead(video.read_frames(probed, probed.fit(SIDE)))
+        shot = longest_shot(counted(frames, desk.report), probed.n_frames)
         if shot.cuts and shot.count < video.MIN_SECONDS * FPS:
             raise UserError(
                 f"{probed.path} has {len(shot.cuts)} cuts and no shot of a second: give a video "
@@ -175,8 +179,8 @@ def _stages(
                 np.savetxt(part, points[i], fmt="%.4f")
             layout.write_image(folder / f"{i}.jpg", rgb)
 
-        decoded = video.counted(video.ahead(video.read_frames(probed, size)), desk.report)
-        for _ in side_by_side(lambda item: write(*item), enumerate(decoded), workers):
+        decoded = counted(ahead(video.read_frames(probed, size)), desk.report)
+        for _ in _all(lambda item: write(*item), enumerate(decoded), workers):
             pass
 
     def parse(desk: Desk) -> None:
@@ -190,7 +194,7 @@ def _stages(
             write_grey(desk.out / "matte" / f"{i}.png", alpha)
 
         with quiet():
-            for _ in side_by_side(write, results, workers):
+            for _ in _all(write, results, workers):
                 pass
 
     def plate(desk: Desk) -> None:
@@ -214,7 +218,7 @@ def _stages(
             layout.write_image(desk.out / "gt_imgs" / f"{i}.jpg", over(rgb, alpha, behind))
 
         done = desk.done("gt_imgs/{}.jpg", "torso_imgs/{}.png")
-        for _ in video.counted(side_by_side(write, range(done, n), workers), desk.report, done):
+        for _ in counted(_all(write, range(done, n), workers), desk.report, done):
             pass
 
     def poses(desk: Desk) -> None:
@@ -355,16 +359,10 @@ def _stages(
     ]
 
 
-def side_by_side(work: Callable[[A], B], items: Iterable[A], workers: int) -> Iterator[B]:
-    """Results in order, with a few items at work at a time, so that memory does not grow."""
+def _all(work: Callable[[T], None], items: Iterable[T], workers: int) -> Iterator[None]:
+    """Do the work on every item, a few side by side."""
     with ThreadPoolExecutor(workers) as pool:
-        running: deque[Future[B]] = deque()
-        for item in items:
-            running.append(pool.submit(work, item))
-            if len(running) > 2 * workers:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+        yield from side_by_side(pool, work, items, 2 * workers)
 
 
 def smooth_eye(eye: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:

@@ -11,8 +11,6 @@ from scipy.spatial.transform import Rotation
 from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO, Clip
 from radnerf.errors import UserError
 
-Labels = UInt8[np.ndarray, "h w"]
-
 PARTS = {"head": HEAD, "neck": NECK, "torso": TORSO}
 EVERY = 5  # frames between those that are compared
 
@@ -30,7 +28,16 @@ def flicker(clip: Clip) -> float:
     return float(np.mean(shares)) if shares else 0.0
 
 
-def overlap(clip: Clip, truth: Clip) -> dict[str, float]:
+def overlaps(found: UInt8[np.ndarray, "h w"], true: UInt8[np.ndarray, "h w"]) -> dict[str, float]:
+    """Intersection over union of the person and of the parts that either picture of labels has."""
+    pairs = {"person": (found != BACKGROUND, true != BACKGROUND)} | {
+        name: (found == label, true == label) for name, label in PARTS.items()
+    }
+    shown = {name: (a, b) for name, (a, b) in pairs.items() if (a | b).any()}
+    return {name: float((a & b).sum() / (a | b).sum()) for name, (a, b) in shown.items()}
+
+
+def mean_overlap(clip: Clip, truth: Clip) -> dict[str, float]:
     """Intersection over union of the person and the parts, the mean over the frames.
 
     Raises:
@@ -41,17 +48,9 @@ def overlap(clip: Clip, truth: Clip) -> dict[str, float]:
             f"{truth.root} has {len(truth)} frames of {truth.size} pixels (height, width) and the "
             f"clip {len(clip)} of {clip.size}: give the truth of this very video and resolution."
         )
-    found: dict[str, list[float]] = {}
-    for i in range(0, len(clip), EVERY):
-        ours, true = clip.parsing(i), truth.parsing(i)
-        pairs = {"person": (ours != BACKGROUND, true != BACKGROUND)} | {
-            name: (ours == label, true == label) for name, label in PARTS.items()
-        }
-        for name, (a, b) in pairs.items():
-            union = (a | b).sum()
-            if union:
-                found.setdefault(name, []).append(float((a & b).sum() / union))
-    return {name: float(np.mean(values)) for name, values in found.items()}
+    frames = [overlaps(clip.parsing(i), truth.parsing(i)) for i in range(0, len(clip), EVERY)]
+    names = dict.fromkeys(name for frame in frames for name in frame)
+    return {name: float(np.mean([f[name] for f in frames if name in f])) for name in names}
 
 
 def degrees_off(
@@ -74,7 +73,7 @@ def beside_truth(clip: Clip, truth: Clip) -> dict[str, Any]:
     Raises:
         UserError: the clips do not show the same frames.
     """
-    report: dict[str, Any] = {f"{name}_iou": iou for name, iou in overlap(clip, truth).items()}
+    report: dict[str, Any] = {f"{name}_iou": iou for name, iou in mean_overlap(clip, truth).items()}
     off = degrees_off(*(c.poses[:, :3, :3].swapaxes(1, 2) for c in (clip, truth)))
     return report | {
         "pose_deg": float(off.mean()),

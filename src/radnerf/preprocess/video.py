@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import av
 import cv2
@@ -16,8 +13,6 @@ from jaxtyping import Float, UInt8
 
 from radnerf.data.clip import FPS, SAMPLE_RATE
 from radnerf.errors import UserError
-
-T = TypeVar("T")
 
 MIN_SECONDS = 1.0
 # How much shorter than its header says a file may be before it counts as cut off.
@@ -66,7 +61,8 @@ def probe(path: Path) -> Video:
         UserError: no such file, not a video, cut off, no picture, no sound, or too short.
     """
     if not path.is_file():
-        raise UserError(f"{path} does not exist: give the path of a video file.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise UserError(f"{path} {what}: give the path of a video file.")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -221,49 +217,3 @@ def read_audio(path: Path, start: float = 0.0) -> Float[np.ndarray, " s"]:
         raise UserError(f"{path} has an empty audio track: give a file with speech in it.")
     skip = round((start - first) * SAMPLE_RATE) if first is not None else 0
     return sound[skip:] if skip >= 0 else np.pad(sound, (-skip, 0))
-
-
-def ahead(items: Iterator[T], depth: int = 4) -> Iterator[T]:
-    """The same items, made in a thread a few ahead: decoding overlaps with the work on them."""
-    box: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: tuple[str, T | BaseException | None]) -> bool:
-        while not stop.is_set():
-            try:
-                box.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def produce() -> None:
-        try:
-            for item in items:
-                if not put(("item", item)):
-                    return
-            put(("end", None))
-        except BaseException as error:
-            put(("error", error))
-
-    thread = threading.Thread(target=produce, daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = box.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                assert isinstance(value, BaseException)
-                raise value
-            yield value  # type: ignore[misc]
-    finally:
-        stop.set()
-        thread.join()
-
-
-def counted(items: Iterator[T], report: Callable[[int], None], done: int = 0) -> Iterator[T]:
-    """The same items, reporting how many have been handed out, with those `done` before."""
-    for i, item in enumerate(items, done + 1):
-        yield item
-        report(i)
