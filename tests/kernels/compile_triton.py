@@ -103,6 +103,8 @@ def call_operators(dtype: torch.dtype, n: int) -> None:
     from radnerf.kernels.grid_encode import triton as grid_encode
     from radnerf.kernels.march import triton as march
     from radnerf.kernels.mlp import triton as mlp
+    from radnerf.kernels.occupancy import triton as occupancy_update
+    from radnerf.kernels.ray_sums import triton as ray_sums
     from radnerf.types import Samples
 
     for dim in (1, 2, 3):
@@ -123,6 +125,9 @@ def call_operators(dtype: torch.dtype, n: int) -> None:
     )
     values = torch.zeros(n, 4, dtype=dtype, requires_grad=True)
     backward(*composite.composite(values[:, 0], values, samples, 1e-4))
+    backward(ray_sums.sums_before(values[:, 0], samples))
+    cells, settled = torch.zeros(n, dtype=torch.long), torch.ones(n, dtype=torch.bool)
+    occupancy_update.raise_cells(torch.zeros(8), cells, torch.zeros(n), settled, 0.9)
     for widths, frames in (([32, 64, 64, 2], 3), ([64, 64, 64, 65], 1), ([80, 64, 3], 0)):
         x = torch.zeros(n, widths[0], dtype=dtype, requires_grad=True)
         weights = [torch.zeros(o, i, dtype=dtype) for i, o in pairwise(widths)]

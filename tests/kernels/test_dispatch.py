@@ -13,7 +13,7 @@ from radnerf.kernels import KernelUnavailable, dispatch
 from radnerf.kernels.encodings import sh_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
 
-OPS = ["grid_encode", "march", "composite", "mlp", "encodings"]
+OPS = ["grid_encode", "march", "composite", "ray_sums", "occupancy", "mlp", "encodings"]
 DIRECTIONS = torch.tensor([[0.0, 0.6, 0.8]])
 
 

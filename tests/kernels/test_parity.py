@@ -19,6 +19,8 @@ from radnerf.kernels.encodings import frequency_encode, sh_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
 from radnerf.kernels.march import march
 from radnerf.kernels.mlp import mlp
+from radnerf.kernels.occupancy import raise_cells
+from radnerf.kernels.ray_sums import sums_before
 from radnerf.types import Samples, to_device
 
 pytestmark = pytest.mark.usefixtures("several_threads")
@@ -229,6 +231,60 @@ def test_composite_of_infinite_density_is_opaque_and_has_finite_gradients(
     assert density.grad is not None and density.grad.isfinite().all()
 
 
+def sums_of(samples: Samples) -> Callable[..., Tensor]:
+    def run(backend: str, values: Tensor) -> Tensor:
+        return sums_before(values, to_device(samples, device_of(backend)), backend)
+
+    return run
+
+
+@pytest.mark.parametrize("backend", fast_backends("ray_sums"))
+@pytest.mark.parametrize("n", SIZES)
+def test_sums_along_rays(backend: str, n: int, box: Tensor, make_rays: MakeRays) -> None:
+    samples = marched(n, box, make_rays)
+    assert_parity(backend, sums_of(samples), [torch.randn(len(samples.t))], 1e-5)
+
+
+@pytest.mark.parametrize("backend", available("ray_sums"))
+def test_sums_along_rays_by_hand(backend: str) -> None:
+    samples = Samples(
+        torch.zeros(5), torch.zeros(5), torch.tensor([0, 0, 0, 2, 2]), torch.tensor([0, 3, 3, 5])
+    )
+    values = torch.tensor([1.0, 2, 4, 8, 16], requires_grad=True)
+    sums = sums_of(samples)(backend, values.to(device_of(backend)))
+    assert sums.tolist() == [0, 1, 3, 0, 8]
+    sums.backward(torch.tensor([1.0, 2, 4, 8, 16]).to(sums))
+    assert values.grad is not None and values.grad.tolist() == [6, 4, 0, 16, 0]
+
+
+@pytest.mark.parametrize("backend", fast_backends("ray_sums"))
+def test_a_huge_value_does_not_swallow_the_sums_before_it(backend: str) -> None:
+    n = 40  # more than a tile
+    samples = Samples(torch.zeros(n), torch.zeros(n), torch.zeros(n).long(), torch.tensor([0, n]))
+    values = torch.ones(n)
+    values[-1] = 1e30
+    sums = sums_of(samples)(backend, values.to(device_of(backend)))
+    assert sums.tolist() == list(range(n))
+
+
+@pytest.mark.parametrize("backend", available("occupancy"))
+@pytest.mark.parametrize("n", SIZES)
+def test_occupancy_update(backend: str, n: int) -> None:
+    """Against plain Python; many samples share a cell."""
+    value, weight = torch.rand(50), torch.rand(n)
+    cell, settled = torch.randint(50, (n,)), torch.rand(n) < 0.3
+    expected = value.tolist()
+    for faded in set(cell[settled].tolist()):
+        expected[faded] *= 0.5
+    for i, w in zip(cell.tolist(), weight.tolist(), strict=True):
+        expected[i] = max(expected[i], w)
+    value, cell, weight, settled = (
+        x.to(device_of(backend)) for x in (value, cell, weight, settled)
+    )
+    raise_cells(value, cell, weight, settled, 0.5, backend)
+    assert torch.allclose(value.cpu(), torch.tensor(expected))
+
+
 MLPS = {
     "ambient": ([32, 64, 64, 2], 3),
     "density": ([64, 64, 64, 65], 1),
@@ -337,6 +393,16 @@ def test_encodings_of_16_bits(backend: str, dtype: torch.dtype) -> None:
     x = torch.nn.functional.normalize(torch.randn(1025, 3), dim=1).to(dtype)
     assert_parity(backend, lambda b, x: frequency_encode(x, 10, b), [x], HALVES[dtype])
     assert_parity(backend, lambda b, x: sh_encode(x, 4, b), [x], HALVES[dtype])
+
+
+@pytest.mark.parametrize("backend", half_backends("ray_sums"))
+@pytest.mark.parametrize("dtype", HALVES)
+def test_sums_along_rays_of_16_bits(
+    backend: str, dtype: torch.dtype, box: Tensor, make_rays: MakeRays
+) -> None:
+    samples = marched(1025, box, make_rays)
+    values = torch.rand(len(samples.t)).to(dtype)
+    assert_parity(backend, sums_of(samples), [values], HALVES[dtype])
 
 
 @pytest.mark.parametrize("backend", half_backends("composite"))

@@ -34,6 +34,8 @@ KERNELS = {
     "grid_encode": ["_encode", "_table_gradient", "_x_gradient"],
     "march": ["_walk"],
     "mlp": ["_forward"],
+    "occupancy": ["_fade", "_raise"],
+    "ray_sums": ["_sums"],
 }
 
 
@@ -57,7 +59,7 @@ def test_every_kernel_compiles_for_gpus(gpu: str, tmp_path: Path) -> None:
     assert set(compiled) == expected
     # All dimensions, both walks.
     assert compiled[f"grid_encode._encode {target}"] == 3
-    assert compiled[f"march._walk {target}"] == 2
+    assert compiled[f"march._walk {target}"] == compiled[f"ray_sums._sums {target}"] == 2
 
 
 def test_every_kernel_is_in_the_list_of_those_compiled() -> None:

@@ -20,6 +20,8 @@ from radnerf.kernels.encodings import frequency_encode, sh_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
 from radnerf.kernels.march import march
 from radnerf.kernels.mlp import mlp
+from radnerf.kernels.occupancy import raise_cells
+from radnerf.kernels.ray_sums import sums_before
 from radnerf.types import Samples
 
 REFERENCE = "reference"
@@ -106,6 +108,19 @@ def cases(n: int, device: torch.device) -> dict[str, Case]:
         lambda density, rgb, backend: composite(density, rgb, samples, 1e-4, backend),
         [40 * rand(len(samples.t)), rand(len(samples.t), 4)],
     )
+    found["ray_sums"] = Case(
+        "ray_sums",
+        lambda values, backend: sums_before(values, samples, backend),
+        [rand(len(samples.t))],
+    )
+    cell = torch.randint(1 << 18, (n,), generator=generator, device=device)
+
+    def raised(value: Tensor, weight: Tensor, backend: str) -> Tensor:
+        value = value.clone()
+        raise_cells(value, cell, weight, weight < 0.5, 0.9, backend)
+        return value
+
+    found["occupancy"] = Case("occupancy", raised, [rand(1 << 18), rand(n)], with_gradients=False)
     widths = (64, 64, 64, 65)
     # Inputs above zero and rows of one sign: every hidden unit is clearly on or clearly off. One
     # that 16 bits push over the edge would change single gradients by half their size.

@@ -27,7 +27,6 @@ from radnerf.inference.driver import choose_device
 
 PACKAGES = ("radnerf", "torch", "numpy", "numba", "triton")
 GPU_RAYS = 65_536
-GPU_RAYS = 65_536
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from copy import deepcopy
 import torch
 
 from radnerf.data.datamodule import ClipDataModule
+from radnerf.kernels.occupancy import raise_cells
+from radnerf.rendering.head import distortion
 from radnerf.rendering.portrait import Portrait
 from radnerf.types import to_device
 
@@ -29,7 +31,14 @@ def compile_ahead(portrait: Portrait, data: ClipDataModule, device: torch.device
     batch = to_device(data.gather(frames, slot, row, column), device)
     driving = batch.conditioning
     state, jitter = trial.head_state(driving), torch.full((RAYS,), 0.5, device=device)
-    head, _ = trial.render_head(batch.rays, state, jitter, with_weights=True)
+    head, samples = trial.render_head(batch.rays, state, jitter, with_weights=True)
+    assert head.weights is not None
+    # Not grid.observe(): it would wait for the processes that train together.
+    cells = torch.zeros_like(samples.ray)
+    raise_cells(trial.head_grid.value.view(-1), cells, head.weights.detach(), cells == 0, 1.0)
+    with torch.no_grad():
+        trial.head.density(trial.head_grid.box, torch.zeros(2, dtype=torch.long, device=device), state)
     rgb, alpha = trial.torso(batch.xy, batch.rays.frame, trial.torso_state(driving))
     sums = [head.rgb, head.alpha, head.ambient, head.depth, rgb, alpha]
+    sums.append(distortion(head.weights, samples))
     torch.stack([value.sum() for value in sums]).sum().backward()

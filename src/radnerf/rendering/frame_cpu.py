@@ -34,6 +34,7 @@ from radnerf.rendering.frame_parts import (
     networks,
     steps_to_occupied,
 )
+from radnerf.rendering.head_parts import by_halves, evens_first, is_odd
 from radnerf.rendering.portrait import Portrait
 
 TILE = 8  # pixels a side: neighbours in the image are neighbours in the pool
@@ -47,13 +48,7 @@ ROUND = 1024  # matrix products have few different sizes: torch prepares each on
 def lacks(portrait: Portrait) -> str | None:
     """Why this renderer cannot draw a portrait, if so."""
     reason = BACKENDS["cpu"]((portrait.head_grid.value, next(portrait.parameters())))
-    if reason is None:
-        reason = differs(portrait)
-    if reason is None and any(
-        len(weight) % 2 for net, _ in networks(portrait) for weight in net.weights[:-1]
-    ):
-        reason = "a hidden layer is of odd width"
-    return reason
+    return reason or differs(portrait) or is_odd(networks(portrait))
 
 
 class CpuFrameRenderer:
@@ -151,15 +146,15 @@ class _Head:
         self.of_spatial = net.sigma_of_spatial, net.sigma_of_product
         self.to_ambient = _Product([net.ambient_of_spatial, constant], rows)
         self.ambient_hidden = _Product([net.ambient_hidden], rows)
-        self.to_coordinate = _by_halves(net.coordinate)
+        self.to_coordinate = by_halves(net.coordinate)
         self.to_sigma = _Product([net.sigma_of_spatial, constant, net.sigma_of_ambient], rows)
         self.sigma_hidden = _Product([net.sigma_hidden], rows)
         spare = torch.zeros_like(net.density)  # pairs need an even number
         out = torch.cat([net.colour_of_sigma, net.density, spare])
         self.out = _Product([out.T], rows, transposed=True)
-        self.of_view = _evens_first(net.colour_of_view).T.contiguous()
-        self.of_appearance = _evens_first(net.colour_of_appearance)
-        self.to_colour = _by_halves(net.colour)
+        self.of_view = evens_first(net.colour_of_view).T.contiguous()
+        self.of_appearance = evens_first(net.colour_of_appearance)
+        self.to_colour = by_halves(net.colour)
         self.view = _floats(n_rays, len(net.colour_of_view))
 
     def render(self, camera: np.ndarray, pose: Tensor, state: HeadState) -> None:
@@ -245,10 +240,10 @@ class _Torso:
         constants = [torch.zeros(len(shared), 2) for shared in self.shared]
         self.to_deform = _Product([net.deform_of_point, constants[0]], rows)
         self.deform_hidden = _Product([net.deform_hidden], rows)
-        self.to_offset = _by_halves(net.offset)
+        self.to_offset = by_halves(net.offset)
         self.to_torso = _Product([net.torso_of_grid, net.torso_of_point, constants[1]], rows)
         self.torso_hidden = _Product([net.torso_hidden], rows)
-        self.to_colour = _by_halves(net.colour)
+        self.to_colour = by_halves(net.colour)
 
     def render(
         self, xy: np.ndarray, light: np.ndarray, state: TorsoState, behind: np.ndarray
@@ -334,16 +329,6 @@ class _Product:
         else:  # no such products here: float32 between the loops
             out.copy_(x.float() @ self.matrix)
         return self.out
-
-
-def _evens_first(matrix: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
-    """Even rows before odd ones."""
-    return torch.cat([matrix[::2], matrix[1::2]])
-
-
-def _by_halves(matrix: Float[Tensor, "o i"]) -> Float[np.ndarray, "o 2 half"]:
-    """Even columns before odd ones."""
-    return matrix.view(len(matrix), -1, 2).transpose(1, 2).contiguous().numpy()
 
 
 def _scratch(n_levels: int, in_task: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,11 +14,18 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import distance_transform_cdt
 from torch import Tensor
 
-from radnerf.fields.conditioning import AudioCoordinate
 from radnerf.fields.encodings import GridEncoding
 from radnerf.fields.head import HeadField
 from radnerf.fields.mlp import MLP
 from radnerf.fields.torso import TorsoField
+from radnerf.rendering.head_parts import (
+    coordinate,
+    grid_differs,
+    head_differs,
+    head_grids,
+    head_networks,
+    networks_differ,
+)
 from radnerf.rendering.portrait import Portrait
 
 # Transmittance below which nothing behind is seen: half an 8-bit step.
@@ -29,41 +36,24 @@ Image = UInt8[np.ndarray, "h w 3"]
 
 def differs(portrait: Portrait) -> str | None:
     """How a portrait's fields differ in kind from the paper's, if they do."""
-    head, torso, audio = portrait.head, portrait.torso, portrait.head.conditioning
-    if not isinstance(audio, AudioCoordinate):
-        return f"the audio enters by {type(audio).__name__}, not by a coordinate"
-    for name, grid, dim in (
-        ("spatial", head.spatial, 3), ("ambient", audio.ambient, 2), ("torso", torso.grid, 2)
-    ):  # fmt: skip
-        if not isinstance(grid, GridEncoding):
-            return f"the {name} encoder is no grid"
-        if grid.levels.n_features != 2 or grid.levels.dim != dim:
-            return f"the {name} grid is not of {dim} dimensions and 2 features"
-    if any(len(net.weights) != depth for net, depth in networks(portrait)):
-        return "a network has other layers than the paper's"
-    return None
+    return (
+        head_differs(portrait.head)
+        or grid_differs("torso", portrait.torso.grid, 2)
+        or networks_differ(networks(portrait))
+    )
 
 
 def networks(portrait: Portrait) -> list[tuple[MLP, int]]:
     """The fields' networks, and how many layers the paper gives them."""
-    head, torso = portrait.head, portrait.torso
-    depths = (coordinate(head).ambient_net, 3), (head.sigma_net, 3), (head.color_net, 2)
-    return [*depths, (torso.deform_net, 3), (torso.torso_net, 3)]
-
-
-def coordinate(field: HeadField) -> AudioCoordinate:
-    """How audio enters the head of a portrait that differs() in nothing."""
-    assert isinstance(field.conditioning, AudioCoordinate)
-    return field.conditioning
+    torso = portrait.torso
+    return [*head_networks(portrait.head), (torso.deform_net, 3), (torso.torso_net, 3)]
 
 
 def grids(portrait: Portrait) -> tuple[GridEncoding, GridEncoding, GridEncoding]:
     """Spatial, ambient and torso grid of a portrait that differs() in nothing."""
-    head, torso = portrait.head.spatial, portrait.torso.grid
-    ambient = coordinate(portrait.head).ambient
-    assert isinstance(head, GridEncoding) and isinstance(torso, GridEncoding)
-    assert isinstance(ambient, GridEncoding)
-    return head, ambient, torso
+    torso = portrait.torso.grid
+    assert isinstance(torso, GridEncoding)
+    return *head_grids(portrait.head), torso
 
 
 @dataclass

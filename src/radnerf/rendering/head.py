@@ -11,7 +11,9 @@ from torch import Tensor
 from radnerf.fields.head import HeadField, HeadState
 from radnerf.kernels.composite import composite
 from radnerf.kernels.march import march
+from radnerf.kernels.ray_sums import sums_before
 from radnerf.rendering.occupancy import OccupancyGrid
+from radnerf.rendering.shade import can_shade, shade
 from radnerf.types import Rays, RenderOutput, Samples
 
 
@@ -58,9 +60,12 @@ def render_head(
         marching.max_samples,
         jitter,
     )
-    directions = rays.directions[samples.ray]
-    points = rays.origins[samples.ray] + samples.t[:, None] * directions
-    out = field(points, directions, rays.frame[samples.ray], state)
+    if can_shade(field, rays):
+        out = shade(field, samples, rays, state, marching.stop)
+    else:
+        directions = rays.directions[samples.ray]
+        points = rays.origins[samples.ray] + samples.t[:, None] * directions
+        out = field(points, directions, rays.frame[samples.ray], state)
     weights = sample_weights(out.density, samples) if with_weights else None
     moved = out.ambient.abs().sum(-1, keepdim=True)
     values, alpha, depth = composite(
@@ -73,13 +78,6 @@ def sample_weights(density: Float[Tensor, " m"], samples: Samples) -> Float[Tens
     """Transmittance times alpha of every sample (NeRF equation 3)."""
     depth = density * samples.dt
     return torch.exp(-sums_before(depth, samples)) * (1 - torch.exp(-depth))
-
-
-def sums_before(values: Float[Tensor, " m"], samples: Samples) -> Float[Tensor, " m"]:
-    """For every sample the sum of the values of the samples before it on its ray."""
-    # The running sum goes over all rays, so it needs double precision.
-    total = torch.cat([values.new_zeros(1, dtype=torch.float64), values.double().cumsum(0)])
-    return (total[:-1] - total[samples.offsets[samples.ray]]).to(values.dtype)
 
 
 def distortion(weights: Float[Tensor, " m"], samples: Samples) -> Float[Tensor, ""]:

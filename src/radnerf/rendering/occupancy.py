@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from radnerf import ranks
+from radnerf.kernels.occupancy import raise_cells
 
 
 class OccupancyGrid(nn.Module):
@@ -209,8 +210,7 @@ class VisibleGrid(OccupancyGrid):
             flat.copy_(torch.where(count > 0, torch.lerp(mean, flat, self.decay), flat))
             return
         if ranks.count() == 1:
-            flat[cells[settled]] *= self.decay
-            flat.scatter_reduce_(0, cells, weights, "amax")
+            raise_cells(flat, cells, weights, settled, self.decay)
             return
         seen = flat.new_zeros(2, len(flat))
         seen[0, cells[settled]] = 1

@@ -1,0 +1,26 @@
+"""Occupancy update: rendered samples to the cells that they lie in."""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from radnerf.kernels.dispatch import pick
+
+__all__ = ["raise_cells"]
+
+
+def raise_cells(
+    value: Float[Tensor, " c"],
+    cell: Int[Tensor, " m"],
+    weight: Float[Tensor, " m"],
+    settled: Bool[Tensor, " m"],
+    decay: float,
+    backend: str | None = None,
+) -> None:
+    """In place: fade the cells of settled samples once, then raise all to their largest weight.
+
+    Args:
+        value: of the cells, not negative.
+        cell, weight: where each sample lies, and what it weighs (not negative).
+        settled: samples that count against their cell.
+    """
+    pick("occupancy", backend, value, weight).raise_cells(value, cell, weight, settled, decay)

@@ -1,0 +1,211 @@
+"""Pairs of bfloat16, and what loops on them are made of.
+
+A pair is the uint32 that holds two neighbouring bfloat16: the low half is the first. Grid tables
+and the inputs of matrix products are kept that way, which halves the memory that a lookup touches.
+What is multiplied with pairs has its even columns before its odd ones, so that loops become vector
+code.
+
+Numba's cache does not notice a change here: clear it (__pycache__) beside the loops that import
+this file.
+"""
+
+# Numba infers the types: float32 arrays, int64 offsets.
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from radnerf.kernels.numba_runtime import inlined
+
+HIGH = np.uint32(0xFFFF0000)
+HALF = np.uint32(0x8000)  # rounds to the nearest when the lower half is cut off
+SIXTEEN = np.uint32(16)
+ROUNDING = np.float32(0.5)
+ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
+LOG2_E, LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
+E2, E3, E4, E5, E6 = (np.float32(1 / math.factorial(k)) for k in range(2, 7))
+
+
+@intrinsic
+def as_float(context, bits):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.uint32), generate
+
+
+@intrinsic
+def as_bits(context, value):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(32))
+
+    return types.uint32(types.float32), generate
+
+
+@inlined
+def first_of(pair):
+    return as_float(pair << SIXTEEN)
+
+
+@inlined
+def second_of(pair):
+    return as_float(pair & HIGH)
+
+
+@inlined
+def pair(first, second):
+    return ((as_bits(first) + HALF) >> SIXTEEN) | ((as_bits(second) + HALF) & HIGH)
+
+
+@inlined
+def unit(x: Any) -> Any:
+    """Into [0, 1]; NaN becomes 0."""
+    x = x if x > ZERO else ZERO
+    return x if x < ONE else ONE
+
+
+@inlined
+def positive(x):
+    return x if x > ZERO else ZERO
+
+
+@inlined
+def exp(x: Any) -> Any:
+    """To 2e-7 of itself, between exp(-87) and exp(87); loops with it become vector code."""
+    x = min(max(x, np.float32(-87)), np.float32(87)) * LOG2_E
+    whole = math.floor(x + np.float32(0.5))
+    x = (x - whole) * LN_2
+    series = E6
+    for factor in (E5, E4, E3, E2, ONE, ONE):
+        series = series * x + factor
+    return series * as_float(np.uint32(np.int32(whole) + np.int32(127)) << np.uint32(23))
+
+
+@inlined
+def sigmoid(x: Any) -> Any:
+    return ONE / (ONE + exp(-x))
+
+
+@inlined
+def tanh(x):
+    return ONE - TWO / (ONE + exp(TWO * x))
+
+
+@inlined
+def sum2(a, b, hashed):
+    return np.uint32(a ^ b) if hashed else np.uint32(a + b)
+
+
+@inlined
+def sum3(a, b, c, hashed):
+    return np.uint32(a ^ b ^ c) if hashed else np.uint32(a + b + c)
+
+
+@inlined
+def corners2(place, n, scale, first, mask, stride0, stride1, hashed, rows):
+    """Table rows of the four corners around n points of place [2, n], into rows [4, n]."""
+    for i in range(n):
+        a = np.uint32(np.int32(place[0, i] * scale + ROUNDING)) * stride0
+        b = np.uint32(np.int32(place[1, i] * scale + ROUNDING)) * stride1
+        c, d = np.uint32(a + stride0), np.uint32(b + stride1)
+        rows[0, i] = first + np.uint32(sum2(a, b, hashed) & mask)
+        rows[1, i] = first + np.uint32(sum2(c, b, hashed) & mask)
+        rows[2, i] = first + np.uint32(sum2(a, d, hashed) & mask)
+        rows[3, i] = first + np.uint32(sum2(c, d, hashed) & mask)
+
+
+@inlined
+def blend2(place, n, scale, rows, out):
+    """Pairs interpolated between the four corners in rows [4, n], into out [n]."""
+    for i in range(n):
+        x, y = place[0, i] * scale + ROUNDING, place[1, i] * scale + ROUNDING
+        f, g = x - np.float32(np.int32(x)), y - np.float32(np.int32(y))
+        e, h = ONE - f, ONE - g
+        a, b, c, d = rows[0, i], rows[1, i], rows[2, i], rows[3, i]
+        out[i] = pair(
+            h * (e * first_of(a) + f * first_of(b)) + g * (e * first_of(c) + f * first_of(d)),
+            h * (e * second_of(a) + f * second_of(b)) + g * (e * second_of(c) + f * second_of(d)),
+        )
+
+
+@inlined
+def plane(place, n, table, scales, firsts, masks, strides, hashed, rows, out):
+    """Features of n points of place [2, n], level by level, as pairs in out [L, n].
+
+    A level in three loops: which rows, the rows, their mixture. Only the middle one cannot be
+    vector code.
+    """
+    for level in range(len(scales)):
+        scale, mask, base = scales[level], masks[level], np.uint32(firsts[level])
+        stride0, stride1 = strides[level, 0], strides[level, 1]
+        if hashed[level]:
+            corners2(place, n, scale, base, mask, stride0, stride1, True, rows)
+        else:
+            corners2(place, n, scale, base, mask, stride0, stride1, False, rows)
+        for corner in range(4):
+            for i in range(n):
+                rows[corner, i] = table[rows[corner, i]]
+        blend2(place, n, scale, rows, out[level])
+
+
+@inlined
+def corners3(place, n, scale, first, mask, stride0, stride1, stride2, hashed, rows):
+    """Table rows of the eight corners around n points of place [3, n], into rows [8, n]."""
+    for i in range(n):
+        a = np.uint32(np.int32(place[0, i] * scale + ROUNDING)) * stride0
+        b = np.uint32(np.int32(place[1, i] * scale + ROUNDING)) * stride1
+        c = np.uint32(np.int32(place[2, i] * scale + ROUNDING)) * stride2
+        d, e, f = np.uint32(a + stride0), np.uint32(b + stride1), np.uint32(c + stride2)
+        rows[0, i] = first + np.uint32(sum3(a, b, c, hashed) & mask)
+        rows[1, i] = first + np.uint32(sum3(d, b, c, hashed) & mask)
+        rows[2, i] = first + np.uint32(sum3(a, e, c, hashed) & mask)
+        rows[3, i] = first + np.uint32(sum3(d, e, c, hashed) & mask)
+        rows[4, i] = first + np.uint32(sum3(a, b, f, hashed) & mask)
+        rows[5, i] = first + np.uint32(sum3(d, b, f, hashed) & mask)
+        rows[6, i] = first + np.uint32(sum3(a, e, f, hashed) & mask)
+        rows[7, i] = first + np.uint32(sum3(d, e, f, hashed) & mask)
+
+
+@inlined
+def blend3(place, n, scale, rows, out):
+    """Pairs interpolated between the eight corners in rows [8, n], into out [n]."""
+    for i in range(n):
+        x = place[0, i] * scale + ROUNDING
+        y = place[1, i] * scale + ROUNDING
+        z = place[2, i] * scale + ROUNDING
+        f, g, h = (
+            x - np.float32(np.int32(x)),
+            y - np.float32(np.int32(y)),
+            z - np.float32(np.int32(z)),
+        )
+        e, u, v = ONE - f, ONE - g, ONE - h
+        w00, w10, w01, w11 = u * v, g * v, u * h, g * h
+        a, b, c, d = rows[0, i], rows[1, i], rows[2, i], rows[3, i]
+        k, m, p, q = rows[4, i], rows[5, i], rows[6, i], rows[7, i]
+        out[i] = pair(
+            w00 * (e * first_of(a) + f * first_of(b))
+            + w10 * (e * first_of(c) + f * first_of(d))
+            + w01 * (e * first_of(k) + f * first_of(m))
+            + w11 * (e * first_of(p) + f * first_of(q)),
+            w00 * (e * second_of(a) + f * second_of(b))
+            + w10 * (e * second_of(c) + f * second_of(d))
+            + w01 * (e * second_of(k) + f * second_of(m))
+            + w11 * (e * second_of(p) + f * second_of(q)),
+        )
+
+
+@inlined
+def last_layer2(hidden, weights):
+    """Two outputs of a row of pairs, after the ReLU."""
+    x, y = ZERO, ZERO
+    for k in range(len(hidden)):
+        a, b = positive(first_of(hidden[k])), positive(second_of(hidden[k]))
+        x += weights[0, 0, k] * a + weights[0, 1, k] * b
+        y += weights[1, 0, k] * a + weights[1, 1, k] * b
+    return x, y

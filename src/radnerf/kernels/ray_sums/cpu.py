@@ -1,0 +1,34 @@
+"""Sums along rays on CPU cores: Numba, forward and backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from radnerf.types import Samples
+
+
+def sums_before(values: Tensor, samples: Samples) -> Tensor:
+    return _Sums.apply(values, samples.offsets)
+
+
+class _Sums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, offsets: Tensor) -> Tensor:
+        from radnerf.kernels.numba_runtime import run
+        from radnerf.kernels.ray_sums import loops
+
+        ctx.offsets, sums = offsets, torch.empty(len(values))
+        run(loops.before, values.detach().contiguous(), offsets, sums)
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        from radnerf.kernels.numba_runtime import run
+        from radnerf.kernels.ray_sums import loops
+
+        sums = torch.empty(len(upstream))
+        run(loops.behind, upstream.contiguous(), ctx.offsets, sums)
+        return sums, None

@@ -1,0 +1,1 @@
+"""Loops of the head field in training, see rendering/shade.py."""

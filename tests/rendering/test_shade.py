@@ -1,0 +1,198 @@
+"""The head shaded as one, against its operators one by one in plain torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from radnerf import kernels
+from radnerf.fields.conditioning import AudioCoordinate, Concatenation
+from radnerf.fields.encodings import GridEncoding
+from radnerf.fields.head import HeadField
+from radnerf.kernels.mlp import cpu as mlp_cpu
+from radnerf.rendering import head as rendering_head
+from radnerf.rendering import shade as shading
+from radnerf.rendering.head import Marching, render_head
+from radnerf.rendering.occupancy import OccupancyGrid
+from radnerf.types import Rays
+
+pytestmark = pytest.mark.usefixtures("several_threads")
+
+BOX = [[-0.5, -0.5, -0.5], [0.5, 0.5, 0.5]]
+TILED: dict[str, Any] = {
+    "n_levels": 5, "base_resolution": 4, "finest_resolution": 64, "log2_table_size": 10
+}  # fmt: skip
+FRAMES = 3
+
+
+@pytest.fixture(autouse=True)
+def backend() -> Iterator[None]:
+    before = kernels.get_backend()
+    kernels.set_backend("cpu")
+    yield
+    kernels.set_backend(before)
+
+
+def field(
+    grid: dict[str, Any] | None = None, density: float = 1.0, product: float = 0.5, **kwargs: Any
+) -> HeadField:
+    """A head of random weights; density scales the logarithm of its density.
+
+    Its audio grid is coarse: where rounding moves a coordinate to another cell, the gradient jumps.
+    """
+    torch.manual_seed(0)
+    coarse = TILED | {"finest_resolution": 8} | (grid or {})
+    audio = AudioCoordinate(GridEncoding(2, **coarse), product)
+    made = HeadField(GridEncoding(3, **(TILED | (grid or {}))), audio, BOX, FRAMES, **kwargs)
+    for encoding in (made.spatial, audio.ambient):
+        encoding.table.data.uniform_(-1, 1)
+    made.sigma_net.weights[-1].data[0] *= density
+    return made
+
+
+def rays(n: int, frames: int = FRAMES) -> Rays:
+    """Towards the box from one side, every seventh past it."""
+    generator = torch.Generator().manual_seed(n)
+    origins = torch.rand(n, 3, generator=generator) * 0.8 - 0.4
+    origins[:, 1] = 3
+    directions = torch.randn(n, 3, generator=generator) * 0.02
+    directions[:, 1] = -1
+    directions[::7, 1] = 1
+    frame = torch.randint(frames, (n,), generator=generator)
+    return Rays(origins, torch.nn.functional.normalize(directions, dim=-1), frame)
+
+
+def results(
+    made: HeadField, seen: Rays, marching: Marching, frames: int = FRAMES
+) -> dict[str, Tensor]:
+    """What is rendered, and the gradients of everything that is learned."""
+    generator = torch.Generator().manual_seed(2)
+    code = torch.randn(frames, 64, generator=generator, requires_grad=True)
+    made.zero_grad()
+    index = torch.arange(frames) % FRAMES
+    state = made.state(code, torch.rand(frames, generator=generator) / 4, index)
+    grid = OccupancyGrid(BOX, (8, 8, 8), threshold=0.01)
+    jitter = torch.rand(len(seen.frame), generator=generator)
+    out, _ = render_head(made, grid, seen, state, marching, jitter, with_weights=True)
+    assert out.weights is not None
+    rendered = {
+        "rgb": out.rgb, "alpha": out.alpha, "depth": out.depth, "ambient": out.ambient,
+        "weights": out.weights,
+    }  # fmt: skip
+    upstream = [torch.randn(value.shape, generator=generator) for value in rendered.values()]
+    torch.autograd.backward(list(rendered.values()), upstream)
+    gradients = {name: p.grad for name, p in made.named_parameters()} | {"code": code.grad}
+    assert all(gradient is not None for gradient in gradients.values())
+    found = rendered | {f"of {name}": g for name, g in gradients.items() if g is not None}
+    return {name: value.detach().clone() for name, value in found.items()}
+
+
+def in_parts(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> dict[str, Tensor]:
+    with monkeypatch.context() as patch:
+        patch.setattr(rendering_head, "can_shade", lambda *_: False)
+        return results(*arguments)
+
+
+def assert_as_near_as_parts(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
+    """About as near to plain torch as the operators of the same back end are."""
+    kernels.set_backend("reference")
+    expected = results(*arguments)
+    kernels.set_backend("cpu")
+    parts = in_parts(monkeypatch, *arguments)
+    found = results(*arguments)
+    for name, value in expected.items():
+        norm = value.norm() + 1e-12
+        error, allowed = ((other[name] - value).norm() / norm for other in (found, parts))
+        assert error <= 2.5 * allowed + 0.01, f"{name}: {error:.4f}, in parts {allowed:.4f}"
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 300])
+def test_numbers_of_rays(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    assert_as_near_as_parts(monkeypatch, field(), rays(n), Marching(step=0.03, max_samples=40))
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [{"kind": "hash"}, {"drop_folded_axes": True}, {"last_axis_first": True}],
+    ids=lambda grid: next(iter(grid)),
+)
+def test_kinds_of_grids(monkeypatch: pytest.MonkeyPatch, grid: dict[str, Any]) -> None:
+    assert_as_near_as_parts(monkeypatch, field(grid), rays(200), Marching(0.03, 40))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"product": 0.0}, {"appearance_dim": 0}, {"hidden": 32, "geometry_dim": 30, "sh_degree": 2}],
+    ids=["no product", "no appearance", "other widths"],
+)
+def test_kinds_of_heads(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
+    assert_as_near_as_parts(monkeypatch, field(**settings), rays(200), Marching(0.03, 40))
+
+
+@pytest.mark.parametrize("density", [0.1, 30.0], ids=["fog", "wall"])
+def test_fog_and_walls(monkeypatch: pytest.MonkeyPatch, density: float) -> None:
+    made = field(density=density)
+    assert_as_near_as_parts(monkeypatch, made, rays(200), Marching(step=0.03, max_samples=40))
+
+
+def test_more_frames_than_rays(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_as_near_as_parts(monkeypatch, field(), rays(20, 64), Marching(0.03, 40), 64)
+
+
+def test_without_16_bit_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (shading, mlp_cpu):
+        monkeypatch.setattr(module, "matrix_dtype", lambda: torch.float32)
+    kernels.set_backend("reference")
+    expected = results(field(), rays(200), Marching(0.03, 40))
+    kernels.set_backend("cpu")
+    for name, value in results(field(), rays(200), Marching(0.03, 40)).items():
+        # What lies between the products still has 16 bits.
+        assert (value - expected[name]).norm() <= 0.05 * value.norm(), name
+
+
+def test_what_is_behind_a_wall_is_never_shaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = field(density=0.0)  # density 1 everywhere, which a large step makes a wall
+    seen, asked = rays(50), []
+    shade = shading.shade
+
+    def watched(*arguments: Any) -> Any:
+        out = shade(*arguments)
+        asked.append((out.density > 0).long())
+        return out
+
+    monkeypatch.setattr(rendering_head, "shade", watched)
+    grid, state = (
+        OccupancyGrid(BOX, (8, 8, 8), threshold=0.01),
+        made.state(
+            torch.zeros(FRAMES, 64), torch.zeros(FRAMES), torch.zeros(FRAMES, dtype=torch.long)
+        ),
+    )
+    for stop, per_ray in ((1e-4, 20), (0.9, shading.AT_ONCE[0])):
+        _, samples = render_head(made, grid, seen, state, Marching(0.05, 40, stop=stop))
+        of_rays = torch.zeros(50).long().index_add_(0, samples.ray, asked.pop())
+        assert of_rays.max() == per_ray
+    assert samples.offsets.diff().max() == 20
+
+
+def test_a_broken_network_is_not_hidden() -> None:
+    made = field()
+    made.sigma_net.weights[0].data[0, 0] = torch.nan
+    found = results(made, rays(50), Marching(step=0.03, max_samples=40))
+    assert any(not torch.isfinite(value).all() for value in found.values())
+
+
+def test_what_cannot_be_shaded_as_one_says_why() -> None:
+    seen = rays(5)
+    assert shading.lacks(field(), seen) is None
+    kernels.set_backend("reference")
+    assert shading.lacks(field(), seen) == "kernels=reference"
+    kernels.set_backend("auto")
+    assert "odd" in (shading.lacks(field(hidden=33), seen) or "")
+    other = HeadField(GridEncoding(3, **TILED), Concatenation(), BOX, FRAMES)
+    assert "Concatenation" in (shading.lacks(other, seen) or "")
+    moving = Rays(seen.origins.requires_grad_(), seen.directions, seen.frame)
+    assert "cameras" in (shading.lacks(field(), moving) or "")
