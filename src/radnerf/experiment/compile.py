@@ -37,7 +37,7 @@ def compile_ahead(portrait: Portrait, data: ClipDataModule, device: torch.device
     cells = torch.zeros_like(samples.ray)
     raise_cells(trial.head_grid.value.view(-1), cells, head.weights.detach(), cells == 0, 1.0)
     with torch.no_grad():
-        trial.head.density(trial.head_grid.box, torch.zeros(2, dtype=torch.long, device=device), state)
+        trial.head.density(trial.head_grid.box, cells.new_zeros(2), state)
     rgb, alpha = trial.torso(batch.xy, batch.rays.frame, trial.torso_state(driving))
     sums = [head.rgb, head.alpha, head.ambient, head.depth, rgb, alpha]
     sums.append(distortion(head.weights, samples))
