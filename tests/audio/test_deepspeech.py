@@ -176,14 +176,20 @@ def test_chunks_have_the_length_and_loudness_of_the_whole(old: Path) -> None:
     np.testing.assert_allclose(chunked, whole, atol=1e-3)
 
 
-def lightning_checkpoint(path: Path, window: str) -> None:
-    """A checkpoint as version 3 wrote them: its settings are objects of the package's classes."""
+def lightning_checkpoint(path: Path, window: str, by_name: bool) -> None:
+    """A checkpoint as version 3 wrote them: its settings are objects of the package's classes.
+
+    Enumeration members are pickled by value, or by class and name as Python 3.11.0 to 3.11.3 does.
+    """
     module = types.ModuleType("deepspeech_pytorch.configs.train_config")
     source = {"module": module.__name__}
 
     class SpectrogramWindow(enum.Enum):
         hamming = "hamming"
         hann = "hann"
+
+        def __reduce_ex__(self, _protocol: int) -> tuple:
+            return (getattr, (type(self), self.name)) if by_name else (type(self), (self.value,))
 
     @dataclass
     class SpectConfig:
@@ -212,8 +218,11 @@ def lightning_checkpoint(path: Path, window: str) -> None:
             del sys.modules[name]
 
 
-def test_version_3_tells_its_settings_without_its_package(tmp_path: Path, old: Path) -> None:
-    lightning_checkpoint(tmp_path / "v3.ckpt", "hann")
+@pytest.mark.parametrize("by_name", [False, True])
+def test_version_3_tells_its_settings_without_its_package(
+    tmp_path: Path, old: Path, by_name: bool
+) -> None:
+    lightning_checkpoint(tmp_path / "v3.ckpt", "hann", by_name)
     weights, hearing = read_checkpoint(tmp_path / "v3.ckpt")
     assert (hearing.window, hearing.periodic, hearing.n_fft) == ("hann", True, 320)
     assert weights.keys() == public_weights().keys()

@@ -318,7 +318,8 @@ def _plain(value: Any) -> Any:
     for name in ("_content", "_val"):
         if isinstance(value.state, dict) and name in value.state:
             return _plain(value.state[name])
-    return _plain(value.args[0]) if value.args else _plain(value.state)
+    # A member of an enumeration: its value or, from Python 3.11.0 to 3.11.3, its class and name.
+    return _plain(value.args[-1]) if value.args else _plain(value.state)
 
 
 def _of_the_package(path: Path) -> nn.Module:
