@@ -58,6 +58,12 @@ class Samples:
     ray: Int[Tensor, " m"]
     offsets: Int[Tensor, " rays_and_end"]  # N + 1 of them
 
+    def points(self, rays: Rays) -> Float[Tensor, "m 3"]:
+        """Where the samples lie, in world units; differentiable in the rays."""
+        origins = rays.origins.index_select(0, self.ray)
+        directions = rays.directions.index_select(0, self.ray)
+        return torch.addcmul(origins, self.t[:, None], directions)
+
 
 @dataclass
 class FieldOutput:

@@ -141,6 +141,20 @@ print(torch.get_num_threads())
     assert said.stdout.split() == ["1"]
 
 
+def test_loops_leave_openmp_without_nested_regions() -> None:
+    code = """
+import ctypes, numba, torch
+from radnerf.kernels.encodings import sh_encode
+sh_encode(torch.eye(3), backend="cpu")
+if numba.threading_layer() == "omp":
+    print(ctypes.CDLL(None).omp_get_max_active_levels())
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    if not said.stdout:
+        pytest.skip("Numba's loops do not run in OpenMP threads here")
+    assert said.stdout.split() == ["1"]
+
+
 def test_python_threads_may_call_at_the_same_time() -> None:
     levels = GridLevels(n_levels=4, finest_resolution=64, log2_table_size=10)
     table = torch.randn(levels.n_entries, 2)

@@ -37,6 +37,27 @@ def test_weights_are_those_of_compositing() -> None:
     assert torch.allclose(values.sum(0), weights, atol=1e-6)
 
 
+def test_weights_and_gradients_of_what_is_too_dense_for_an_exponential() -> None:
+    density = torch.tensor([0.0, 950.0, 5.0, 0.0, 1e6, 1e30, 3.0], requires_grad=True)
+    weights = sample_weights(density, samples())
+    weights.sum().backward()
+    assert torch.allclose(weights, torch.tensor([0.0, 1, 0, 0, 1, 0, 0]))
+    assert density.grad is not None and density.grad.isfinite().all()
+    smallest = torch.finfo(torch.float32).smallest_normal
+    assert ((weights == 0) | (weights > smallest)).all()
+
+
+def test_where_samples_lie() -> None:
+    directions = torch.nn.functional.normalize(torch.randn(3, 3), dim=-1).requires_grad_()
+    rays = Rays(torch.randn(3, 3), directions, torch.zeros(3, dtype=torch.long))
+    points = samples().points(rays)
+    for point, t, ray in zip(points, samples().t, RAY, strict=True):
+        assert torch.allclose(point, rays.origins[ray] + t * directions[ray], atol=1e-6)
+    points.sum().backward()
+    assert directions.grad is not None
+    assert torch.allclose(directions.grad[:, 0], torch.tensor([3.5, 0.0, 8.8]))
+
+
 def test_distortion_by_a_plain_loop() -> None:
     weights, t = torch.rand(7), samples().t
     expected = 0.0

@@ -89,6 +89,15 @@ def test_2d_lookup_by_hand() -> None:
     assert occupancy.occupied_at(points).tolist() == [True, False, False, True]
 
 
+def test_cells_of_a_long_box_count_its_last_axis_first() -> None:
+    occupancy = OccupancyGrid(((0.0, -1.0, 10.0), (2.0, 1.0, 14.0)), (2, 4, 8), threshold=0.01)
+    points = torch.tensor(
+        [[0.1, -0.9, 10.1], [1.9, 0.1, 12.6], [2.0, 1.0, 14.0], [-9.0, 9.0, torch.nan]]
+    )
+    cells = occupancy.cells_of(points).tolist()
+    assert cells == [0, 1 * 32 + 2 * 8 + 5, 63, 3 * 8]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_a_share_of_the_cells_is_asked(share: float) -> None:
     occupancy, asked = grid(), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import os
 import threading
@@ -89,5 +90,18 @@ def _start() -> AbstractContextManager[Any]:
     numba.set_num_threads(1)
     # Starting them sets OpenMP's number of threads, and with it torch's, to that of all cores.
     torch.set_num_threads(chosen)
+    _forbid_nesting()
     # Numba's own pool, the last resort, aborts when two Python threads enter it.
     return threading.Lock() if numba.threading_layer() == "workqueue" else nullcontext()
+
+
+def _forbid_nesting() -> None:
+    """Take back that Numba allows nested parallel regions in all of OpenMP.
+
+    MKL then makes new threads for every exponential, logarithm and root of a tensor: 0.3
+    milliseconds each, a hundred times what a few thousand elements take.
+    """
+    if numba.threading_layer() == "omp":
+        set_levels = getattr(ctypes.CDLL(None), "omp_set_max_active_levels", None)
+        if set_levels is not None:
+            set_levels(1)

@@ -220,8 +220,7 @@ class HeadModule(StageModule):
         """Tell the occupancy grid what the batch's rays saw."""
         assert out.weights is not None
         settled = (out.alpha > 0.9) | ~batch.head
-        origins, directions = batch.rays.origins[samples.ray], batch.rays.directions[samples.ray]
-        points = origins + samples.t[:, None] * directions
+        points = samples.points(batch.rays)
         self.portrait.head_grid.observe(points, out.weights.detach(), settled[samples.ray])
 
     def predict(self, batch: Batch) -> Tensor:

@@ -16,6 +16,10 @@ from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.rendering.shade import can_shade, shade
 from radnerf.types import Rays, RenderOutput, Samples
 
+# Optical depth behind which nothing is seen: what is left, e^-40, is below a float's resolution of
+# 1, and further on lie denormal numbers, which take processors thirty times as long.
+OPAQUE = 40.0
+
 
 @dataclass(frozen=True)
 class Marching:
@@ -63,9 +67,8 @@ def render_head(
     if can_shade(field, rays):
         out = shade(field, samples, rays, state, marching.stop)
     else:
-        directions = rays.directions[samples.ray]
-        points = rays.origins[samples.ray] + samples.t[:, None] * directions
-        out = field(points, directions, rays.frame[samples.ray], state)
+        ray = samples.ray
+        out = field(samples.points(rays), rays.directions[ray], rays.frame[ray], state)
     weights = sample_weights(out.density, samples) if with_weights else None
     moved = out.ambient.abs().sum(-1, keepdim=True)
     values, alpha, depth = composite(
@@ -77,7 +80,8 @@ def render_head(
 def sample_weights(density: Float[Tensor, " m"], samples: Samples) -> Float[Tensor, " m"]:
     """Transmittance times alpha of every sample (NeRF equation 3)."""
     depth = density * samples.dt
-    return torch.exp(-sums_before(depth, samples)) * (1 - torch.exp(-depth))
+    before = sums_before(depth, samples)
+    return torch.exp(-before.clamp_max(OPAQUE)) * (1 - torch.exp(-depth.clamp_max(OPAQUE)))
 
 
 def distortion(weights: Float[Tensor, " m"], samples: Samples) -> Float[Tensor, ""]:

@@ -148,12 +148,11 @@ class OccupancyGrid(nn.Module):
 
     def cells_of(self, points: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
         """Flat cell indices of points, those outside brought to the border."""
-        size = torch.tensor(self.shape, device=points.device)
-        position = (points - self.box[0]) / (self.box[1] - self.box[0])
-        cell = (position * size).floor().long().clamp_min(0).minimum(size - 1)
-        flat = cell[:, 0]
-        for axis in range(1, len(self.shape)):
-            flat = flat * self.shape[axis] + cell[:, axis]
+        low, high = self.box
+        flat = torch.zeros(len(points), dtype=torch.long, device=points.device)
+        for axis, size in enumerate(self.shape):
+            position = (points[:, axis] - low[axis]) / (high[axis] - low[axis])
+            flat = flat * size + (position * size).long().clamp_(0, size - 1)
         return flat
 
 
