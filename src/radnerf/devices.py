@@ -16,6 +16,11 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def host_waits(device: torch.device) -> bool:
+    """Whether reading a number off the device's tensors waits for all the work before it."""
+    return device.type == "cuda"
+
+
 def choose_device(device: str) -> torch.device:
     """The device of a name; auto is a CUDA device if there is one.
 

@@ -6,6 +6,7 @@ A dimensions of the audio coordinate.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -16,17 +17,22 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-def to_device(value: T, device: torch.device | str) -> T:
+def to_device(value: T, device: torch.device | str, non_blocking: bool = False) -> T:
     """Copy of a dataclass of tensors (nested ones too) on another device."""
-    moved = {}
+    return of_each(value, lambda item: item.to(device, non_blocking=non_blocking))
+
+
+def of_each(value: T, function: Callable[[Tensor], Tensor]) -> T:
+    """A dataclass of tensors (nested ones too) with a function's result in each one's place."""
+    results = {}
     for field in fields(value):  # type: ignore[arg-type]
         item = getattr(value, field.name)
         if isinstance(item, Tensor):
-            item = item.to(device)
+            item = function(item)
         elif hasattr(item, "__dataclass_fields__"):
-            item = to_device(item, device)
-        moved[field.name] = item
-    return type(value)(**moved)
+            item = of_each(item, function)
+        results[field.name] = item
+    return type(value)(**results)
 
 
 @dataclass
@@ -51,7 +57,10 @@ class Conditioning:
 
 @dataclass
 class Samples:
-    """Occupied samples of N rays, packed: those of ray i are offsets[i] .. offsets[i + 1]."""
+    """Occupied samples of N rays, packed: those of ray i are offsets[i] .. offsets[i + 1].
+
+    Room that is left behind the last one is filled with samples of no length on the last ray.
+    """
 
     t: Float[Tensor, " m"]  # distance along the ray of the sample's middle
     dt: Float[Tensor, " m"]  # length that the sample stands for

@@ -1,4 +1,5 @@
 import mmap
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -6,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from radnerf.audio import MelExtractor
 from radnerf.data.clip import HEAD, Clip
 from radnerf.data.datamodule import BLOCK_STEPS, ClipDataModule, FrameStream, Sampling
 from radnerf.data.frames import FrameStore
 from radnerf.data.sampling import RegionShares
+from radnerf.types import Batch
 
 
 @pytest.fixture
@@ -163,7 +166,7 @@ def test_shares_draw_where_they_say(data: ClipDataModule) -> None:
 def test_patches_are_squares_around_the_lips(data: ClipDataModule) -> None:
     data.use(Sampling(n_frames=2, patch_every=1))
     drawn = {"frame": torch.tensor([1, 2]), "step": torch.tensor(0), "next": torch.zeros(0)}
-    batch = data.on_after_batch_transfer(drawn, 0)
+    batch = data.draw(drawn)
     # The lips square of 8 px, 1.3 times as large, about the same centre.
     assert batch.patch == (10, 10) and len(batch.xy) == 200
     top, bottom, left, right = data.frames.lips[1].tolist()
@@ -172,7 +175,34 @@ def test_patches_are_squares_around_the_lips(data: ClipDataModule) -> None:
     expected = image[top - 1 : top + 9, left - 1 : left + 9]
     assert torch.equal(batch.target[:100].view(10, 10, 3), expected)
     data.use(Sampling(n_frames=2, patch_every=1, max_patch_rays=150))
-    assert len(data.on_after_batch_transfer(drawn, 0).xy) == 100
+    assert len(data.draw(drawn).xy) == 100
+
+
+def test_the_next_step_is_drawn_ahead_where_the_host_would_wait(
+    data: ClipDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = torch.device("cpu")
+    shares = RegionShares(head=0.5, lips=0.5)
+    data.use(Sampling(n_frames=4, n_rays=80, shares=shares, patch_every=3), first_step=5)
+    steps = [drawn for _, drawn in zip(range(4), data.train_dataloader(), strict=False)]
+    expected = [data.transfer_batch_to_device(drawn, device, 0) for drawn in steps]
+    monkeypatch.setattr("radnerf.data.datamodule.host_waits", lambda device: True)
+    threads, draw = [], data.draw
+
+    def noted(batch: dict[str, Tensor]) -> Batch:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return draw(batch)
+
+    monkeypatch.setattr(data, "draw", noted)
+    for drawn, one in zip(steps, expected, strict=True):
+        ahead = data.transfer_batch_to_device(drawn, device, 0)
+        for name in ("xy", "target", "behind", "face"):
+            assert torch.equal(getattr(ahead, name), getattr(one, name))
+        assert torch.equal(ahead.conditioning.audio, one.conditioning.audio)
+    data.use(Sampling(n_frames=4, n_rays=40, shares=shares), first_step=9)
+    first = next(iter(data.train_dataloader()))
+    assert len(data.transfer_batch_to_device(first, device, 0).xy) == 40
+    assert threads.count(True) == 2  # of each use() the first
 
 
 def test_a_step_is_the_same_whenever_it_is_made() -> None:

@@ -116,7 +116,7 @@ def call_operators(dtype: torch.dtype, n: int) -> None:
     backward(encodings.frequency_encode(x, 4))
     backward(encodings.sh_encode(x, 4))
     box, occupancy = torch.zeros(2, 3), torch.ones(8, 8, 8, dtype=torch.bool)
-    march.march(torch.zeros(n, 3), torch.zeros(n, 3), occupancy, box, 0.05, 0.027, 16, None)
+    march.march(torch.zeros(n, 3), torch.zeros(n, 3), occupancy, box, 0.05, 0.027, 16, None, None)
     samples = Samples(
         t=torch.zeros(n),
         dt=torch.zeros(n),

@@ -18,6 +18,7 @@ from radnerf.kernels.composite import composite
 from radnerf.kernels.encodings import frequency_encode, sh_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
 from radnerf.kernels.march import march
+from radnerf.kernels.march.reference import fitted
 from radnerf.kernels.mlp import mlp
 from radnerf.kernels.occupancy import raise_cells
 from radnerf.kernels.ray_sums import sums_before
@@ -154,12 +155,13 @@ def march_on(
     step: float,
     max_samples: int,
     jitter: Tensor | None = None,
+    room: int | None = None,
 ) -> Samples:
     """Samples, brought to the CPU."""
     device = device_of(backend)
     inputs = [value.to(device) for value in (origins, directions, occupancy, box)]
     jitter = None if jitter is None else jitter.to(device)
-    return to_device(march(*inputs, 0.05, step, max_samples, jitter, backend), "cpu")
+    return to_device(march(*inputs, 0.05, step, max_samples, jitter, room, backend), "cpu")
 
 
 @pytest.mark.parametrize("backend", fast_backends("march"))
@@ -195,6 +197,31 @@ def test_march_along_the_axes_and_from_inside(backend: str, box: Tensor) -> None
     assert len(a.t) > 20
 
 
+@pytest.mark.parametrize("backend", fast_backends("march"))
+@pytest.mark.parametrize("name", OCCUPANCIES)
+@pytest.mark.parametrize("n", [0, 1, 1025])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0, 1.5])
+def test_march_into_room(
+    backend: str, name: str, n: int, share: float, box: Tensor, make_rays: MakeRays
+) -> None:
+    given = (*make_rays(n), OCCUPANCIES[name](), box, 0.027, 16)
+    room = int(share * len(march_on("reference", *given).t)) + (share > 1)
+    a, b = (march_on(chosen, *given, room=room) for chosen in (backend, "reference"))
+    for field in ("t", "dt", "ray", "offsets"):
+        assert torch.equal(getattr(a, field), getattr(b, field)), field
+
+
+def test_what_room_means(box: Tensor, make_rays: MakeRays) -> None:
+    given = (*make_rays(50), OCCUPANCIES["dense speckles"](), box, 0.027, 16)
+    whole = march_on("reference", *given)
+    last = int((whole.offsets.diff() > 1).nonzero()[20])
+    n, room = int(whole.offsets[last]), int(whole.offsets[last]) + 1
+    some = march_on("reference", *given, room=room)
+    assert torch.equal(some.offsets, whole.offsets.clamp_max(n))
+    assert torch.equal(some.t[:n], whole.t[:n]) and torch.equal(some.ray[:n], whole.ray[:n])
+    assert [v[n:].tolist() for v in (some.t, some.dt, some.ray)] == [[0], [0], [49]]
+
+
 def marched(n: int, box: Tensor, make_rays: MakeRays) -> Samples:
     occupancy = torch.rand(16, 16, 16) > 0.5
     return march(*make_rays(n), occupancy, box, 0.05, 0.03, 16, backend="reference")
@@ -216,6 +243,20 @@ def test_composite(backend: str, n: int, channels: int, box: Tensor, make_rays: 
     density = 100 * torch.rand(len(samples.t)) ** 2
     values = torch.randn(len(samples.t), channels)
     assert_parity(backend, composite_of(samples), [density, values], 1e-5)
+
+
+@pytest.mark.parametrize("backend", available("composite"))
+def test_composite_leaves_spare_room_alone(backend: str, box: Tensor, make_rays: MakeRays) -> None:
+    samples = marched(50, box, make_rays)
+    n, spare = len(samples.t), 9
+    inputs = [100 * torch.rand(n) ** 2, torch.randn(n, 4)]
+    expected = with_gradients(composite_of(samples), inputs, backend)
+    wild = [torch.cat([value, 1e30 * torch.ones(spare, *value.shape[1:])]) for value in inputs]
+    *outputs, of_density, of_values = with_gradients(
+        composite_of(fitted(samples, n + spare)), wild, backend
+    )
+    assert not of_density[n:].any() and not of_values[n:].any()
+    assert_alike([*outputs, of_density[:n], of_values[:n]], expected, 1e-6)
 
 
 @pytest.mark.parametrize("backend", fast_backends("composite"))
@@ -243,6 +284,25 @@ def sums_of(samples: Samples) -> Callable[..., Tensor]:
 def test_sums_along_rays(backend: str, n: int, box: Tensor, make_rays: MakeRays) -> None:
     samples = marched(n, box, make_rays)
     assert_parity(backend, sums_of(samples), [torch.randn(len(samples.t))], 1e-5)
+
+
+@pytest.mark.parametrize("backend", available("ray_sums"))
+def test_sums_along_rays_leave_spare_room_alone(
+    backend: str, box: Tensor, make_rays: MakeRays
+) -> None:
+    samples = marched(50, box, make_rays)
+    n, spare = len(samples.t), 9
+    values, upstream = torch.randn(n + spare), torch.randn(n + spare)
+    values[n:] = upstream[n:] = 1e30
+    found = []
+    for room in (n, n + spare):
+        leaf = values[:room].to(device_of(backend)).requires_grad_()
+        sums = sums_of(fitted(samples, room))(backend, leaf)
+        sums.backward(upstream[:room].to(sums))
+        assert leaf.grad is not None
+        found.append([sums.detach().cpu(), leaf.grad.cpu()])
+    assert not any(value[n:].any() for value in found[1])
+    assert_alike([value[:n] for value in found[1]], found[0], 1e-6)
 
 
 @pytest.mark.parametrize("backend", available("ray_sums"))

@@ -97,7 +97,7 @@ def cases(n: int, device: torch.device) -> dict[str, Case]:
     occupied = rand(64, 64, 64) < 0.1
 
     def walk(origins: Tensor, directions: Tensor, backend: str) -> list[Tensor]:
-        met = march(origins, directions, occupied, box, 0.05, 0.02, 64, None, backend)
+        met = march(origins, directions, occupied, box, 0.05, 0.02, 64, backend=backend)
         return [met.t, met.offsets.double()]
 
     found["march"] = Case("march", walk, [origins, directions], with_gradients=False)

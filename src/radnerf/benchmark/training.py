@@ -22,6 +22,7 @@ from radnerf.geometry.rotations import head_pose_vector
 from radnerf.kernels.march import march
 from radnerf.modules.budget import Budget
 from radnerf.modules.head import HeadModule
+from radnerf.modules.stage import StageModule
 from radnerf.types import Batch, Conditioning, Rays
 
 SPEEDS = ("train.steps_per_s", "train.rays_per_s", "ratio_to_reference.train")
@@ -62,7 +63,7 @@ def benchmark_training(
         portrait=subject.portrait,
         budget=Budget(steps=1000),
         _convert_="object",
-    )
+    ).to(subject.portrait.rest_code.device)
     module.setup("fit")
     optimizer = module.configure_optimizers()["optimizer"]
     for group in optimizer.param_groups:  # the same weights for all that is timed
@@ -90,7 +91,7 @@ def benchmark_training(
 
 
 def step(
-    module: HeadModule, optimizer: torch.optim.Optimizer, batch: Batch, backend: str
+    module: StageModule, optimizer: torch.optim.Optimizer, batch: Batch, backend: str
 ) -> Tensor:
     """One training step; its loss."""
     kernels.set_backend(backend)

@@ -1,13 +1,15 @@
 """Lightning data module of a preprocessed clip: frame numbers travel, pixels are drawn on arrival.
 
-The loader yields only frame numbers and a seed; rays and colours are gathered on the training
-device from the 8-bit frame store, so that memory does not grow with the length of the clip.
+The loader yields only frame numbers and a seed; rays and colours are gathered from the 8-bit frame
+store when a step needs them, so that memory does not grow with the length of the clip.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,12 +34,13 @@ from radnerf.audio import (
 from radnerf.data.clip import HEAD, Clip
 from radnerf.data.frames import BYTES_PER_PIXEL, FrameStore
 from radnerf.data.sampling import PixelSampler, RegionShares
+from radnerf.devices import host_waits
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.eyes import blink_odds, eye_range
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.geometry.shell import triangulate
-from radnerf.types import Batch, Conditioning, Rays, to_device
+from radnerf.types import Batch, Conditioning, Rays, of_each, to_device
 
 log = logging.getLogger(__name__)
 
@@ -87,19 +90,20 @@ class FrameStream(IterableDataset):
         self.block = block if 0 < block < len(odds) else 0
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        step = self.first_step
-        while True:
-            odds, ahead = self.odds, torch.zeros(0, dtype=torch.long)
-            if self.block:
-                number, at = divmod(step, BLOCK_STEPS)
-                odds = torch.zeros_like(odds).index_copy_(
-                    0, self.frames_of(number), odds[self.frames_of(number)]
-                )
-                ahead = self.frames_of(number + 1).tensor_split(BLOCK_STEPS)[at]
-            generator = torch.Generator().manual_seed(hash((self.seed, step)) & 0x7FFFFFFF)
-            frame = torch.multinomial(odds, self.n_frames, True, generator=generator)
-            yield {"step": torch.tensor(step), "frame": frame, "next": ahead}
-            step += 1
+        return map(self.at, itertools.count(self.first_step))
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """What is looked at in a step."""
+        odds, ahead = self.odds, torch.zeros(0, dtype=torch.long)
+        if self.block:
+            number, place = divmod(step, BLOCK_STEPS)
+            odds = torch.zeros_like(odds).index_copy_(
+                0, self.frames_of(number), odds[self.frames_of(number)]
+            )
+            ahead = self.frames_of(number + 1).tensor_split(BLOCK_STEPS)[place]
+        generator = torch.Generator().manual_seed(hash((self.seed, step)) & 0x7FFFFFFF)
+        frame = torch.multinomial(odds, self.n_frames, True, generator=generator)
+        return {"step": torch.tensor(step), "frame": frame, "next": ahead}
 
     def frames_of(self, number: int) -> Int[Tensor, " block"]:
         """The frames of a block of steps."""
@@ -140,6 +144,8 @@ class ClipDataModule(pl.LightningDataModule):
         self.n_rays = self.sampling.n_rays
         self._ready = False
         self._read_bytes = 0
+        self._drawer = ThreadPoolExecutor(1, "radnerf-draw")
+        self._ahead: dict[int, Future[Batch]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Open the clip once; later calls do nothing."""
@@ -178,6 +184,7 @@ class ClipDataModule(pl.LightningDataModule):
         self.sampling = sampling
         self.n_rays = sampling.n_first_rays or sampling.n_rays
         self.first_step = first_step
+        self._ahead.clear()
 
     def state_dict(self) -> dict[str, int]:
         return {"n_rays": self.n_rays}
@@ -192,12 +199,30 @@ class ClipDataModule(pl.LightningDataModule):
         height, width = self.clip.size
         size = height * width * BYTES_PER_PIXEL
         block = BLOCK_BYTES // size if len(self.clip) * size > WHOLE_BYTES else 0
-        stream = FrameStream(odds, self.sampling.n_frames, self.seed, self.first_step, block)
-        return DataLoader(stream, batch_size=None, num_workers=0)
+        sampling = self.sampling
+        self.stream = FrameStream(odds, sampling.n_frames, self.seed, self.first_step, block)
+        return DataLoader(self.stream, batch_size=None, num_workers=0)
 
-    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> Batch:
-        """Draw the step's pixels and gather what is known of them."""
-        device, frame, step = batch["frame"].device, batch["frame"].cpu(), int(batch["step"])
+    def transfer_batch_to_device(
+        self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """The step's pixels on the device; while that is busy, the next step's are drawn."""
+        if not host_waits(device):
+            return to_device(self.draw(batch), device)
+        step = int(batch["step"])
+        ahead = self._ahead.pop(step, None)
+        drawn = ahead.result() if ahead else self._pinned(batch)
+        self._ahead[step + 1] = self._drawer.submit(lambda: self._pinned(self.stream.at(step + 1)))
+        return to_device(drawn, device, non_blocking=True)
+
+    def _pinned(self, step: dict[str, Tensor]) -> Batch:
+        """A step's batch where a GPU can fetch it while the host goes on."""
+        batch = self.draw(step)
+        return of_each(batch, Tensor.pin_memory) if torch.cuda.is_available() else batch
+
+    def draw(self, batch: dict[str, Tensor]) -> Batch:
+        """Draw the pixels of a step of the stream and gather what is known of them."""
+        frame, step = batch["frame"], int(batch["step"])
         self.frames.read_ahead(batch["next"].tolist())
         generator = torch.Generator(self.frames.images.device)
         generator.manual_seed(hash((self.seed, step, 1)) & 0x7FFFFFFF)
@@ -207,13 +232,13 @@ class ClipDataModule(pl.LightningDataModule):
             frame = frame[: max(1, self.sampling.max_patch_rays // side**2)]
             frame = frame[ranks.part(len(frame))]
             pixels = self.sampler.patch(frame, self.frames.lips, side)
-            return to_device(self.gather(frame, *pixels, patch=(side, side)), device)
+            return self.gather(frame, *pixels, patch=(side, side))
         pixels = self.sampler.draw(frame, self.n_rays, self.sampling.shares, generator)
         if ranks.count() > 1:
             slot, row, column = (values[ranks.part(len(values))] for values in pixels)
             used, slot = slot.unique(return_inverse=True)
             frame, pixels = frame[used.cpu()], (slot, row, column)
-        return to_device(self.gather(frame, *pixels), device)
+        return self.gather(frame, *pixels)
 
     @property
     def patch_side(self) -> int:

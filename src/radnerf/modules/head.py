@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from radnerf import ranks
+from radnerf.devices import host_waits
 from radnerf.fields.audio_net import mouth_codes, pretrain_audio_net
 from radnerf.fields.head import HeadState
 from radnerf.geometry.hull import cell_centres, visual_hull
@@ -25,9 +27,15 @@ from radnerf.losses import (
     eye_error,
     outside_motion,
 )
+from radnerf.modules.counts import LateCount
 from radnerf.modules.stage import StageModule
 from radnerf.rendering.head import distortion
 from radnerf.types import Batch, Rays, RenderOutput, Samples
+
+# Room for samples comes in pieces of so many: of few sizes, memory is soon used again.
+ROOM = 4096
+# Times the room that rays needed lately. A patch with holes would be another picture.
+SPARE, PATCH_SPARE = 1.25, 2.0
 
 
 class HeadModule(StageModule):
@@ -69,6 +77,7 @@ class HeadModule(StageModule):
         self.losses = losses
         self.grid_every = grid_every
         self.samples_per_step = samples_per_step
+        self._counts = {patches: LateCount() for patches in (False, True)}
 
     @property
     def trained_parts(self) -> list[nn.Module]:
@@ -121,8 +130,7 @@ class HeadModule(StageModule):
     def head_state(self, batch: Batch) -> HeadState:
         """What drives the head in this step: the mouth as seen, or the audio as heard."""
         driving = batch.conditioning
-        draw = torch.rand((), generator=self.generator(2), device=self.device)
-        if draw < self.shown_share:
+        if self.chance(2) < self.shown_share:
             codes = self.shown_codes[driving.index]
         else:
             codes = self.portrait.encode_audio(driving.audio)
@@ -165,7 +173,8 @@ class HeadModule(StageModule):
         """
         if not self.losses.eye.elsewhere:
             return rays, state
-        order = torch.randperm(len(state.eye), generator=self.generator(3), device=self.device)
+        shuffled = torch.randperm(len(state.eye), generator=self.host_generator(3))
+        order = shuffled.to(rays.frame.device, non_blocking=True)
         doubled = HeadState(
             torch.cat([state.code, state.code]),
             torch.cat([state.eye, state.eye[order]]),
@@ -188,10 +197,13 @@ class HeadModule(StageModule):
         rays = self.portrait.refined(batch.rays, batch.conditioning)
         batch = replace(batch, rays=rays)
         rays, state = self.eyes_elsewhere(rays, batch.eyes, self.head_state(batch))
-        out, samples = self.portrait.render_head(rays, state, jitter, with_weights=True)
+        out, samples = self.portrait.render_head(
+            rays, state, jitter, with_weights=True, room=self.room(batch)
+        )
         if self.grid_every:
             self.observe(batch, out, samples)
-        self.balance(samples, len(batch.xy))
+        self.count(batch, samples)
+        self.balance()
         pixels = out.rgb + batch.behind * (1 - out.alpha[:, None])
         terms = {
             "color": color_error(pixels, batch.target),
@@ -212,8 +224,23 @@ class HeadModule(StageModule):
             terms["lips"] = losses.lips.weight * patch_error(losses.lips, pixels, batch)
         return torch.stack(list(terms.values())).sum(), terms | {
             "psnr": -10 * torch.log10(terms["color"].detach()),
-            "samples_per_ray": torch.tensor(len(samples.t) / max(1, len(batch.xy))),
+            "samples_per_ray": samples.offsets[-1] / max(1, len(batch.xy)),
         }
+
+    def count(self, batch: Batch, samples: Samples) -> None:
+        """Take note of how many samples the batch's rays had."""
+        self._counts[batch.patch is not None].put(len(batch.xy), samples.offsets[-1])
+
+    def room(self, batch: Batch) -> int | None:
+        """Room for the batch's samples, by what such batches had lately; None where it is counted.
+
+        A ray whose samples do not fit has none, and so no gradient: as if it was not drawn.
+        """
+        n_rays, n_samples = self._counts[batch.patch is not None].latest()
+        if not n_rays or not host_waits(batch.xy.device):
+            return None
+        spare = SPARE if batch.patch is None else PATCH_SPARE
+        return ROOM * math.ceil(spare * len(batch.xy) * n_samples / n_rays / ROOM)
 
     @torch.no_grad()
     def observe(self, batch: Batch, out: RenderOutput, samples: Samples) -> None:
@@ -232,11 +259,13 @@ class HeadModule(StageModule):
         """Weight of the face-region regularization now."""
         return self.losses.region.weight * self.progress
 
-    def balance(self, samples: Samples, n_rays: int) -> None:
+    def balance(self) -> None:
         """Draw as many rays next time as make about samples_per_step samples."""
         if self.samples_per_step is None:
             return
-        n_rays, n_samples = ranks.totals(n_rays, len(samples.t))
+        n_rays, n_samples = ranks.totals(*self._counts[False].latest())
+        if n_rays == 0:
+            return
         wanted = n_rays * self.samples_per_step / max(1, n_samples)
         low, high = self.sampling.n_first_rays, self.sampling.n_rays
         self.data.n_rays = int(min(max(wanted, low), high, 2 * n_rays))
@@ -250,8 +279,8 @@ class LipsModule(HeadModule):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, grid_every=0, **kwargs)
 
-    def balance(self, samples: Samples, n_rays: int) -> None:
-        """Patches would mislead the count: the head stage's number of rays stays."""
+    def balance(self) -> None:
+        """The head stage's number of rays stays."""
 
     @property
     def region_weight(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -99,6 +100,14 @@ class StageModule(pl.LightningModule):
     def generator(self, purpose: int, own: bool = False) -> torch.Generator:
         """Random numbers for this step and purpose, the same after resuming; see seed_of()."""
         return torch.Generator(self.device).manual_seed(self.seed_of(purpose, own))
+
+    def host_generator(self, purpose: int) -> torch.Generator:
+        """As generator(), for numbers that the host needs at once."""
+        return torch.Generator().manual_seed(self.seed_of(purpose))
+
+    def chance(self, purpose: int) -> float:
+        """A random number in [0, 1) for this step and purpose, the same on all devices."""
+        return random.Random(self.seed_of(purpose)).random()
 
     def seed_of(self, purpose: int, own: bool = False) -> int:
         """Seed for this step and purpose, the same on all devices unless each has its own."""

@@ -109,8 +109,9 @@ class JointModule(HeadModule):
                 *(torch.cat([rows, rows]) for rows in (torso_state.features, torso_state.motion))
             )
         pixels, head, samples = portrait.render_pixels(
-            rays, batch.xy, batch.background, head_state, torso_state, jitter
+            rays, batch.xy, batch.background, head_state, torso_state, jitter, self.room(batch)
         )
+        self.count(batch, samples)
         over_truth = head.rgb + batch.behind * (1 - head.alpha[:, None])
         terms = {
             "color": color_error(pixels, batch.target),
@@ -124,7 +125,7 @@ class JointModule(HeadModule):
             terms["lips"] = losses.lips.weight * patch_error(losses.lips, pixels, batch)
         return torch.stack(list(terms.values())).sum(), terms | {
             "psnr": -10 * torch.log10(terms["color"].detach()),
-            "samples_per_ray": torch.tensor(len(samples.t) / max(1, len(batch.xy))),
+            "samples_per_ray": samples.offsets[-1] / max(1, len(batch.xy)),
         }
 
 

@@ -46,6 +46,7 @@ def render_head(
     marching: Marching,
     jitter: Float[Tensor, " n"] | None = None,
     with_weights: bool = False,
+    room: int | None = None,
 ) -> tuple[RenderOutput, Samples]:
     """Render rays through the head; colours are premultiplied by alpha.
 
@@ -53,6 +54,7 @@ def render_head(
         state: rows that rays.frame refers to.
         jitter: in [0, 1), shifts each ray's samples by that many steps (training only).
         with_weights: return the samples' weights too (training only).
+        room: for so many samples, see march().
     """
     samples = march(
         rays.origins.detach(),
@@ -63,6 +65,7 @@ def render_head(
         marching.step,
         marching.max_samples,
         jitter,
+        room,
     )
     if can_shade(field, rays):
         out = shade(field, samples, rays, state, marching.stop)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from radnerf.devices import host_waits
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import AudioNet
 from radnerf.fields.cameras import CameraRefinement
@@ -166,10 +167,11 @@ class Portrait(nn.Module):
         state: HeadState,
         jitter: Float[Tensor, " n"] | None = None,
         with_weights: bool = False,
+        room: int | None = None,
     ) -> tuple[RenderOutput, Samples]:
         """The head alone, colours premultiplied by alpha."""
         return render_head(
-            self.head, self.head_grid, rays, state, self.marching, jitter, with_weights
+            self.head, self.head_grid, rays, state, self.marching, jitter, with_weights, room
         )
 
     def render_torso(
@@ -177,6 +179,10 @@ class Portrait(nn.Module):
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
         """RGB (straight) and alpha of the torso at image points, only where its grid says so."""
         needed = self.torso_grid.occupied_at(xy)
+        if torch.is_grad_enabled() and host_waits(xy.device):  # to be told how many these are
+            rgb, alpha = self.torso(xy, frame, state)
+            rgb, alpha = rgb.to(xy.dtype), alpha.to(xy.dtype)
+            return torch.where(needed[:, None], rgb, 0), torch.where(needed, alpha, 0)
         rgb, alpha = self.torso(xy[needed], frame[needed], state)
         index = needed.nonzero()
         full_rgb = xy.new_zeros(len(xy), 3).index_put((index[:, 0],), rgb.to(xy.dtype))
@@ -191,9 +197,10 @@ class Portrait(nn.Module):
         head_state: HeadState,
         torso_state: TorsoState,
         jitter: Float[Tensor, " n"] | None = None,
+        room: int | None = None,
     ) -> tuple[Float[Tensor, "n 3"], RenderOutput, Samples]:
         """Finished pixels: head over torso over background."""
-        head, samples = self.render_head(rays, head_state, jitter)
+        head, samples = self.render_head(rays, head_state, jitter, room=room)
         rgb, alpha = self.render_torso(xy, rays.frame, torso_state)
         behind = rgb * alpha[:, None] + background * (1 - alpha[:, None])
         return head.rgb + behind * (1 - head.alpha[:, None]), head, samples

@@ -13,20 +13,23 @@ def composite(
 ) -> tuple[Tensor, Tensor, Tensor]:
     rays = len(samples.offsets) - 1
     counts = samples.offsets.diff()
-    column = torch.arange(len(density), device=density.device) - samples.offsets[samples.ray]
+    # Without the room left over.
+    n = int(samples.offsets[-1])
+    density, values, ray = density[:n], values[:n], samples.ray[:n]
+    column = torch.arange(n, device=density.device) - samples.offsets[ray]
     width = int(counts.max()) if rays else 0
     # Not of the density's type: a density of 16 bits times a step of 32 has 32.
-    of_samples = density * samples.dt
+    of_samples = density * samples.dt[:n]
     thickness = of_samples.new_zeros(rays, width)
-    thickness = thickness.index_put((samples.ray, column), of_samples)
+    thickness = thickness.index_put((ray, column), of_samples)
 
     behind = thickness.cumsum(1)[:, :-1]
     before = torch.exp(-torch.nn.functional.pad(behind, (1, 0)))
     weight = before * -torch.expm1(-thickness)
-    weight = torch.where(before >= stop, weight, 0)[samples.ray, column]
+    weight = torch.where(before >= stop, weight, 0)[ray, column]
 
     weighted = weight[:, None] * values
-    seen = weighted.new_zeros(rays, values.shape[1]).index_add(0, samples.ray, weighted)
-    alpha = weight.new_zeros(rays).index_add(0, samples.ray, weight)
-    depth = weight.new_zeros(rays).index_add(0, samples.ray, weight * samples.t)
+    seen = weighted.new_zeros(rays, values.shape[1]).index_add(0, ray, weighted)
+    alpha = weight.new_zeros(rays).index_add(0, ray, weight)
+    depth = weight.new_zeros(rays).index_add(0, ray, weight * samples.t[:n])
     return seen, alpha, depth

@@ -58,7 +58,7 @@ class _Composite(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         density, values, t, dt, offsets, weights, after = ctx.saved_tensors
         rays, channels = len(offsets) - 1, values.shape[1]
-        of_density, of_values = torch.empty_like(density), torch.empty_like(values)
+        of_density, of_values = torch.zeros_like(density), torch.zeros_like(values)
         size = _rays(rays, channels)
         launch(
             _backward, (triton.cdiv(rays, size),),

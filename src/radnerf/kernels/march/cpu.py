@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from radnerf.kernels.march.reference import ray_box
+from radnerf.kernels.march.reference import fitted, ray_box
 from radnerf.types import Samples
 
 
@@ -19,6 +19,7 @@ def march(
     step: float,
     max_samples: int,
     jitter: Tensor | None,
+    room: int | None,
 ) -> Samples:
     from radnerf.kernels.march import loops
     from radnerf.kernels.numba_runtime import run
@@ -45,4 +46,4 @@ def march(
     total = int(offsets[-1])
     t, ray = torch.empty(total), torch.empty(total, dtype=torch.long)
     run(loops.pack, found, offsets, t, ray)
-    return Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets)
+    return fitted(Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets), room)

@@ -24,6 +24,7 @@ def march(
     step: float,
     max_samples: int,
     jitter: Tensor | None,
+    room: int | None,
 ) -> Samples:
     origins, directions = origins.detach(), directions.detach()
     if jitter is None:
@@ -45,7 +46,7 @@ def march(
     ]
     t = torch.cat([part[0] for part in parts])
     counts = torch.cat([part[1] for part in parts])
-    return pack(t, counts, step)
+    return fitted(pack(t, counts, step), room)
 
 
 def pack(t: Tensor, counts: Tensor, step: float) -> Samples:
@@ -54,6 +55,24 @@ def pack(t: Tensor, counts: Tensor, step: float) -> Samples:
     torch.cumsum(counts, 0, out=offsets[1:])
     ray = torch.repeat_interleave(counts, output_size=len(t))
     return Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets)
+
+
+def fitted(samples: Samples, room: int | None) -> Samples:
+    """Samples in so much room; see march()."""
+    if room is None:
+        return samples
+    offsets = samples.offsets
+    n = int(offsets[offsets <= room].max())
+
+    def filled(values: Tensor, filler: int) -> Tensor:
+        return torch.cat([values[:n], values.new_full((room - n,), filler)])
+
+    return Samples(
+        t=filled(samples.t, 0),
+        dt=filled(samples.dt, 0),
+        ray=filled(samples.ray, len(offsets) - 2),
+        offsets=offsets.clamp_max(n),
+    )
 
 
 def ray_box(origins: Tensor, directions: Tensor, box: Tensor, near: float) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ def march(
     step: float,
     max_samples: int,
     jitter: Tensor | None,
+    room: int | None,
 ) -> Samples:
     inputs = [v.detach().contiguous() for v in (origins, directions, occupancy, box)]
     inputs.append(origins.new_full((len(origins),), 0.5) if jitter is None else jitter.contiguous())
@@ -46,11 +47,17 @@ def march(
     offsets = torch.zeros(n + 1, dtype=torch.long, device=device)
     launch(_walk, grid, *inputs, offsets, None, None, *limits, WRITES=False, **sizes)
     offsets.cumsum_(0)
-    total = int(offsets[-1])
-    t = origins.new_empty(total)
-    ray = torch.empty(total, dtype=torch.long, device=device)
+    if room is None:
+        room = int(offsets[-1])
+        dt = origins.new_full((room,), step)
+    else:
+        end = torch.where(offsets <= room, offsets, 0).amax()
+        offsets = torch.minimum(offsets, end)
+        dt = step * (torch.arange(room, device=device) < end).to(origins.dtype)
+    t = origins.new_zeros(room)
+    ray = torch.full((room,), n - 1, dtype=torch.long, device=device)
     launch(_walk, grid, *inputs, offsets, t, ray, *limits, WRITES=True, **sizes)
-    return Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets)
+    return Samples(t=t, dt=dt, ray=ray, offsets=offsets)
 
 
 @jit
@@ -94,7 +101,7 @@ def _walk(
     RX: tl.constexpr, RY: tl.constexpr, RZ: tl.constexpr,
     BLOCK: tl.constexpr, PIECES: tl.constexpr, WRITES: tl.constexpr,
 ):  # fmt: skip
-    """Counts the samples of ray i into offsets[i + 1], or writes them from offsets[i] on."""
+    """Counts the samples of ray i into offsets[i + 1], or writes those for which there is room."""
     ray = points_of_program(BLOCK)
     inside = ray < n
     ox, oy, oz = _load3(origins_ptr + ray * 3, inside)
@@ -114,6 +121,8 @@ def _walk(
     begin = tl.zeros((BLOCK,), tl.int64)
     if WRITES:
         begin = tl.load(offsets_ptr + ray, mask=inside, other=0)
+        end = tl.load(offsets_ptr + ray + 1, mask=inside, other=0)
+        last = tl.where(begin < end, last, float("-inf"))
     kept = tl.zeros((BLOCK,), tl.int32)
     start = 0
     going = tl.max((first + jitter * step < last).to(tl.int32), 0)

@@ -20,7 +20,7 @@ class _Sums(torch.autograd.Function):
         from radnerf.kernels.numba_runtime import run
         from radnerf.kernels.ray_sums import loops
 
-        ctx.offsets, sums = offsets, torch.empty(len(values))
+        ctx.offsets, sums = offsets, torch.zeros(len(values))
         run(loops.before, values.detach().contiguous(), offsets, sums)
         return sums
 
@@ -29,6 +29,6 @@ class _Sums(torch.autograd.Function):
         from radnerf.kernels.numba_runtime import run
         from radnerf.kernels.ray_sums import loops
 
-        sums = torch.empty(len(upstream))
+        sums = torch.zeros(len(upstream))
         run(loops.behind, upstream.contiguous(), ctx.offsets, sums)
         return sums, None

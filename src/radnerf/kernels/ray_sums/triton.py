@@ -35,7 +35,7 @@ class _Sums(torch.autograd.Function):
 
 def _along(values: Tensor, offsets: Tensor, behind: bool) -> Tensor:
     values, rays = values.contiguous(), len(offsets) - 1
-    sums, size = torch.empty_like(values), block(rays, RAYS)
+    sums, size = torch.zeros_like(values), block(rays, RAYS)
     launch(
         _sums, (triton.cdiv(rays, size),), values, offsets.contiguous(), sums, rays,
         BEHIND=behind, BLOCK=size, TILE=TILE,
