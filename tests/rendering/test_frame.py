@@ -233,16 +233,32 @@ def test_small_pools_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     portrait = make_portrait()
     whole, _ = both(portrait, (64, 64), camera())
     kernels.set_backend("auto")
-    monkeypatch.setattr(frame_cpu, "RAYS_AT_ONCE", 100)
-    monkeypatch.setattr(frame_cpu, "POINTS_AT_ONCE", 100)
+    monkeypatch.setattr("radnerf.kernels.frame.head.POOL", 20)
+    monkeypatch.setattr("radnerf.kernels.frame.torso.PIXELS", 20)
     parts, _ = both(portrait, (64, 64), camera())
     assert psnr(whole, parts) > 55
 
 
-def test_without_bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame_cpu, "matrix_dtype", lambda: torch.float32)
-    fast, plain = both(make_portrait(), (64, 64), camera())
-    assert psnr(fast, plain) > 50
+@pytest.mark.parametrize("degree", [4, 3])
+def test_without_bfloat16_products(monkeypatch: pytest.MonkeyPatch, degree: int) -> None:
+    monkeypatch.setattr(frame_cpu, "word_dtype", lambda: np.float32)
+    fast, plain = both(make_portrait(sh_degree=degree), (64, 64), camera())
+    assert psnr(fast, plain) > 55  # grid tables still have 16 bits
+
+
+def test_layers_of_uneven_width() -> None:
+    """Not as wide as whole vectors."""
+    fast, plain = both(make_portrait(hidden=42, geometry_dim=42, sh_degree=3), (64, 64), camera())
+    assert psnr(fast, plain) > CLOSE["cpu"]
+
+
+def test_opaque_rays_take_the_surface_behind_for_like_it() -> None:
+    """A ray that is given up early looks as if it had gone on, not darker."""
+    portrait = make_portrait()
+    portrait.marching = Marching(step=0.02, stop=0)
+    fast, plain = both(portrait, (64, 64), camera())
+    difference = fast.astype(float) - plain
+    assert abs(difference.mean()) < 0.1 and psnr(fast, plain) > CLOSE["cpu"]
 
 
 @backends

@@ -7,6 +7,7 @@ import inspect
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
@@ -81,6 +82,25 @@ def run(compiled: Callable[..., None], *arguments: Any) -> None:
     arrays = [a.numpy() if isinstance(a, torch.Tensor) else a for a in arguments]
     with guard:
         compiled(*arrays)
+
+
+def share(compiled: Callable[..., None], *arguments: Any) -> None:
+    """Call a serial loop in as many threads as torch uses, with the thread's number first.
+
+    What the threads share among them they agree on themselves. A parallel loop of as many
+    arguments would take Numba three times as long to compile.
+    """
+    pool = _thread_pool(os.getpid())
+    others = [pool.submit(compiled, worker, *arguments) for worker in range(1, threads())]
+    compiled(0, *arguments)
+    for other in others:
+        other.result()
+
+
+@cache
+def _thread_pool(_process: int) -> ThreadPoolExecutor:
+    """Threads of a process; a forked one has none of its parent's."""
+    return ThreadPoolExecutor(config.NUMBA_NUM_THREADS, "radnerf")
 
 
 @cache

@@ -121,40 +121,6 @@ def corners2(place, n, scale, first, mask, stride0, stride1, hashed, rows):
 
 
 @inlined
-def blend2(place, n, scale, rows, out):
-    """Pairs interpolated between the four corners in rows [4, n], into out [n]."""
-    for i in range(n):
-        x, y = place[0, i] * scale + ROUNDING, place[1, i] * scale + ROUNDING
-        f, g = x - np.float32(np.int32(x)), y - np.float32(np.int32(y))
-        e, h = ONE - f, ONE - g
-        a, b, c, d = rows[0, i], rows[1, i], rows[2, i], rows[3, i]
-        out[i] = pair(
-            h * (e * first_of(a) + f * first_of(b)) + g * (e * first_of(c) + f * first_of(d)),
-            h * (e * second_of(a) + f * second_of(b)) + g * (e * second_of(c) + f * second_of(d)),
-        )
-
-
-@inlined
-def plane(place, n, table, scales, firsts, masks, strides, hashed, rows, out):
-    """Features of n points of place [2, n], level by level, as pairs in out [L, n].
-
-    A level in three loops: which rows, the rows, their mixture. Only the middle one cannot be
-    vector code.
-    """
-    for level in range(len(scales)):
-        scale, mask, base = scales[level], masks[level], np.uint32(firsts[level])
-        stride0, stride1 = strides[level, 0], strides[level, 1]
-        if hashed[level]:
-            corners2(place, n, scale, base, mask, stride0, stride1, True, rows)
-        else:
-            corners2(place, n, scale, base, mask, stride0, stride1, False, rows)
-        for corner in range(4):
-            for i in range(n):
-                rows[corner, i] = table[rows[corner, i]]
-        blend2(place, n, scale, rows, out[level])
-
-
-@inlined
 def corners3(place, n, scale, first, mask, stride0, stride1, stride2, hashed, rows):
     """Table rows of the eight corners around n points of place [3, n], into rows [8, n]."""
     for i in range(n):
@@ -170,34 +136,6 @@ def corners3(place, n, scale, first, mask, stride0, stride1, stride2, hashed, ro
         rows[5, i] = first + np.uint32(sum3(d, b, f, hashed) & mask)
         rows[6, i] = first + np.uint32(sum3(a, e, f, hashed) & mask)
         rows[7, i] = first + np.uint32(sum3(d, e, f, hashed) & mask)
-
-
-@inlined
-def blend3(place, n, scale, rows, out):
-    """Pairs interpolated between the eight corners in rows [8, n], into out [n]."""
-    for i in range(n):
-        x = place[0, i] * scale + ROUNDING
-        y = place[1, i] * scale + ROUNDING
-        z = place[2, i] * scale + ROUNDING
-        f, g, h = (
-            x - np.float32(np.int32(x)),
-            y - np.float32(np.int32(y)),
-            z - np.float32(np.int32(z)),
-        )
-        e, u, v = ONE - f, ONE - g, ONE - h
-        w00, w10, w01, w11 = u * v, g * v, u * h, g * h
-        a, b, c, d = rows[0, i], rows[1, i], rows[2, i], rows[3, i]
-        k, m, p, q = rows[4, i], rows[5, i], rows[6, i], rows[7, i]
-        out[i] = pair(
-            w00 * (e * first_of(a) + f * first_of(b))
-            + w10 * (e * first_of(c) + f * first_of(d))
-            + w01 * (e * first_of(k) + f * first_of(m))
-            + w11 * (e * first_of(p) + f * first_of(q)),
-            w00 * (e * second_of(a) + f * second_of(b))
-            + w10 * (e * second_of(c) + f * second_of(d))
-            + w01 * (e * second_of(k) + f * second_of(m))
-            + w11 * (e * second_of(p) + f * second_of(q)),
-        )
 
 
 @inlined

@@ -145,3 +145,11 @@ def steps_to_occupied(
         return np.full(occupied.shape, 255, np.uint8)
     distance = distance_transform_cdt(~occupied, "chessboard")
     return np.clip(distance, 0, 255).astype(np.uint8)
+
+
+def occupied_blocks(occupied: Bool[np.ndarray, "rx ry rz"], side: int) -> Float[np.ndarray, "n 3"]:
+    """Places, in blocks of side^3 cells, of the blocks that hold an occupied cell."""
+    whole = np.pad(occupied, [(0, -length % side) for length in occupied.shape])
+    x, y, z = (length // side for length in whole.shape)
+    blocks = whole.reshape(x, side, y, side, z, side).any((1, 3, 5))
+    return np.argwhere(blocks).astype(np.float32)

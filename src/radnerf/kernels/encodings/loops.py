@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from radnerf.kernels.encodings import reference
-from radnerf.kernels.numba_runtime import loop
+from radnerf.kernels.numba_runtime import inlined, loop
 
 CHUNK = 512  # points a task
 
@@ -56,32 +56,37 @@ def frequency_gradient(encoded, octaves, upstream, gradient):
                 gradient[i, axis] = total
 
 
+@inlined
+def harmonics_of(x, y, z, degree, out):
+    """Spherical harmonics of a direction, into out [degree^2]."""
+    xx, yy, zz = x * x, y * y, z * z
+    out[0] = C00
+    if degree > 1:
+        out[1] = -C1 * y
+        out[2] = C1 * z
+        out[3] = -C1 * x
+    if degree > 2:
+        out[4] = C21 * x * y
+        out[5] = -C21 * y * z
+        out[6] = C20 * (THREE * zz - ONE)
+        out[7] = -C21 * x * z
+        out[8] = C22 * (xx - yy)
+    if degree > 3:
+        out[9] = -C33 * y * (THREE * xx - yy)
+        out[10] = C32 * (x + x) * y * z
+        out[11] = C31 * y * (ONE - FIVE * zz)
+        out[12] = C30 * z * (FIVE * zz - THREE)
+        out[13] = C31 * x * (ONE - FIVE * zz)
+        out[14] = C32 * z * (xx - yy)
+        out[15] = -C33 * x * (xx - THREE * yy)
+
+
 @loop
 def harmonics(directions, degree, out):
     n = len(directions)
     for task in prange((n + CHUNK - 1) // CHUNK):
         for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
-            x, y, z = directions[i, 0], directions[i, 1], directions[i, 2]
-            xx, yy, zz = x * x, y * y, z * z
-            out[i, 0] = C00
-            if degree > 1:
-                out[i, 1] = -C1 * y
-                out[i, 2] = C1 * z
-                out[i, 3] = -C1 * x
-            if degree > 2:
-                out[i, 4] = C21 * x * y
-                out[i, 5] = -C21 * y * z
-                out[i, 6] = C20 * (THREE * zz - ONE)
-                out[i, 7] = -C21 * x * z
-                out[i, 8] = C22 * (xx - yy)
-            if degree > 3:
-                out[i, 9] = -C33 * y * (THREE * xx - yy)
-                out[i, 10] = C32 * (x + x) * y * z
-                out[i, 11] = C31 * y * (ONE - FIVE * zz)
-                out[i, 12] = C30 * z * (FIVE * zz - THREE)
-                out[i, 13] = C31 * x * (ONE - FIVE * zz)
-                out[i, 14] = C32 * z * (xx - yy)
-                out[i, 15] = -C33 * x * (xx - THREE * yy)
+            harmonics_of(directions[i, 0], directions[i, 1], directions[i, 2], degree, out[i])
 
 
 @loop
