@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
@@ -47,19 +47,20 @@ PAIRS = ir.VectorType(_BFloat(), 2 * LANES)
 
 
 @cache
-def features() -> dict[str, bool]:
-    """What this processor can do, by LLVM's names."""
-    return dict(binding.get_host_cpu_features())
+def can(feature: str) -> bool:
+    """Whether loops may use something of the processor, by LLVM's name."""
+    # NUMBA_CPU_FEATURES, where it is set, is what Numba compiles for.
+    chosen = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
+    return f"+{feature}" in chosen.split(",")
 
 
-@cache
 def multiplies_pairs() -> bool:
     """Whether this processor multiplies pairs of bfloat16."""
-    return features().get("avx512bf16", False)
+    return can("avx512bf16")
 
 
-# Vectors that are kept in registers of a row at once: processors have 32 of them or 16.
-WIDE = features().get("avx512f", False)
+# Whether there are 32 registers of whole vectors; else there are 16 of halves.
+WIDE = can("avx512f")
 
 
 def packed(matrix: Float[Tensor, "o i"], dtype: type) -> np.ndarray:
