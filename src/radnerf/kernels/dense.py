@@ -1,9 +1,9 @@
-"""Layers of small networks inside Numba loops, with all of the processor's vector units.
+"""Layers of small networks inside Numba loops, at the rate of the processor's vector units.
 
-An array of rows of activations holds either pairs of bfloat16 (uint32, see pairs.py), which
-processors with such products multiply twice as fast, or plain float32. Which of the two it is, is
-its dtype, and decides what code a loop gets. A word is one element of such an array: two
-activations, or one.
+Activations and weights are words: pairs of bfloat16, see pairs.py. Sums have 32 bits. Processors
+with AVX512-BF16 multiply pairs at twice the rate of float32; the others unfold them first.
+
+Letters: n rows, K words of an input, O outputs, a whole number of vectors of LANES.
 """
 
 # Numba infers the types: float32 arrays, int64 offsets.
@@ -14,20 +14,20 @@ from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt32
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 from torch import Tensor
 
-from radnerf.kernels.numba_runtime import inlined, serial_loop
-from radnerf.kernels.pairs import pair
+from radnerf.kernels.numba_runtime import serial_loop
 
-LANES = 16  # outputs in a vector; rows of weights are padded to whole ones
-ROWS = 4  # computed at once: their number of rows is rounded up to this
-F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-FLOATS, WORDS = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
+LANES = 16  # outputs in a vector
+ROWS = 4  # computed at once: their number is rounded up to a multiple of this
+F32, I16, I32, I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+FLOATS, WORDS, HALVES = (ir.VectorType(kind, LANES) for kind in (F32, I32, I16))
+FUSED = ["contract"]
 
 
 class _BFloat(ir.Type):
@@ -54,291 +54,270 @@ def can(feature: str) -> bool:
     return f"+{feature}" in chosen.split(",")
 
 
-def multiplies_pairs() -> bool:
-    """Whether this processor multiplies pairs of bfloat16."""
-    return can("avx512bf16")
-
-
 # Whether there are 32 registers of whole vectors; else there are 16 of halves.
 WIDE = can("avx512f")
 
 
-def packed(matrix: Float[Tensor, "o i"], dtype: type) -> np.ndarray:
-    """A matrix as dense() wants it: [words of the input, outputs padded to whole vectors].
-
-    Args:
-        dtype: np.uint32 for pairs of bfloat16, else np.float32.
-    """
+def packed(matrix: Float[Tensor, "o i"]) -> UInt32[np.ndarray, "K O"]:
+    """A matrix as layer() wants it: pairs of inputs, and outputs filled up to whole vectors."""
     padded = torch.zeros(-(-len(matrix) // LANES) * LANES, matrix.shape[1] + matrix.shape[1] % 2)
     padded[: len(matrix), : matrix.shape[1]] = matrix
-    if dtype == np.float32:
-        return padded.T.contiguous().numpy()
     halves = padded.bfloat16().view(len(padded), -1, 2).transpose(0, 1).contiguous()
     return halves.view(torch.int32)[..., 0].numpy().view(np.uint32)
 
 
-def _splat(builder, value):
-    """A vector of one value."""
-    nothing = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    first = builder.insert_element(nothing, value, ir.Constant(I32, 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(WORDS, [0] * LANES))
+class _Emitter:
+    """Code for vectors, at the place of an LLVM builder."""
 
+    def __init__(self, builder):
+        self.builder = builder
 
-def _called(builder, name, result, arguments):
-    kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, arguments)
+    def number(self, value):
+        return ir.Constant(I64, value)
 
+    def at(self, pointer, place, kind):
+        """Pointer to a vector that begins at an element."""
+        return self.builder.bitcast(self.builder.gep(pointer, [place]), kind.as_pointer())
 
-def _vector(builder, pointer, offset, kind):
-    """Pointer to a vector that begins so many elements further."""
-    return builder.bitcast(builder.gep(pointer, [offset]), kind.as_pointer())
+    def load(self, pointer, place, count, kind=FLOATS):
+        """Neighbouring vectors."""
+        places = [self.builder.add(place, self.number(v * LANES)) for v in range(count)]
+        return [self.builder.load(self.at(pointer, p, kind), align=2) for p in places]
 
+    def splat(self, value):
+        nothing = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+        first = self.builder.insert_element(nothing, value, ir.Constant(I32, 0))
+        return self.builder.shuffle_vector(first, nothing, ir.Constant(WORDS, [0] * LANES))
 
-def _product(builder, total, x, weight):
-    """total plus x times weight, x and weight being vectors of words."""
-    if x.type == FLOATS:
-        return _called(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [x, weight, total])
-    x, weight = (builder.bitcast(value, PAIRS) for value in (x, weight))
-    return _called(builder, "llvm.x86.avx512bf16.dpbf16ps.512", FLOATS, [total, x, weight])
+    def call(self, name, result, *arguments):
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(function, arguments)
 
+    def unfolded(self, words):
+        """The firsts and the seconds of words of pairs, as floats."""
+        builder = self.builder
+        first = builder.shl(words, ir.Constant(WORDS, [16] * LANES))
+        second = builder.and_(words, ir.Constant(WORDS, [0xFFFF0000] * LANES))
+        return [builder.bitcast(half, FLOATS) for half in (first, second)]
 
-def _positive(builder, vector):
-    """ReLU; NaN stays, for a broken network must show."""
-    zero = ir.Constant(FLOATS, [0.0] * LANES)
-    return builder.select(builder.fcmp_ordered("<", vector, zero), zero, vector)
-
-
-def _store(builder, vectors, pointer, is_pairs):
-    """Keep neighbouring vectors of a row, as words."""
-    for k in range(0, len(vectors), 2 if is_pairs else 1):
-        if not is_pairs:
-            words = vectors[k]
-        elif k + 1 < len(vectors):
-            name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
-            words = _called(builder, name, PAIRS, [vectors[k + 1], vectors[k]])
-            words = builder.bitcast(words, WORDS)
+    def products(self, totals, words, matrix):
+        """Every row's totals plus its word of the input times the vectors of a matrix' row."""
+        name = f"llvm.fmuladd.v{LANES}f32"
+        if can("avx512bf16"):
+            matrix = [self.builder.bitcast(vector, PAIRS) for vector in matrix]
         else:
-            name, half = "llvm.x86.avx512bf16.cvtneps2bf16.512", ir.VectorType(_BFloat(), LANES)
-            words = _called(builder, name, half, [vectors[k]])
-            words = builder.bitcast(words, ir.VectorType(I32, LANES // 2))
-        place = ir.Constant(I64, k * LANES // 2 if is_pairs else k * LANES)
-        builder.store(words, _vector(builder, pointer, place, words.type), align=4)
+            matrix = [self.unfolded(vector) for vector in matrix]
+        new = []
+        for row, word in zip(totals, words, strict=True):
+            x = self.splat(word)
+            if can("avx512bf16"):
+                x, name = self.builder.bitcast(x, PAIRS), "llvm.x86.avx512bf16.dpbf16ps.512"
+                new.append(
+                    [self.call(name, FLOATS, t, x, w) for t, w in zip(row, matrix, strict=True)]
+                )
+                continue
+            first, second = self.unfolded(x)
+            row = [
+                self.call(name, FLOATS, first, w[0], t) for t, w in zip(row, matrix, strict=True)
+            ]
+            new.append(
+                [self.call(name, FLOATS, second, w[1], t) for t, w in zip(row, matrix, strict=True)]
+            )
+        return new
+
+    def rounded(self, vector):
+        """Halves of pairs, as 16-bit numbers."""
+        if can("avx512bf16"):
+            kind = ir.VectorType(_BFloat(), LANES)
+            half = self.call("llvm.x86.avx512bf16.cvtneps2bf16.512", kind, vector)
+            return self.builder.bitcast(half, HALVES)
+        bits = self.builder.bitcast(vector, WORDS)
+        bits = self.builder.add(bits, ir.Constant(WORDS, [0x8000] * LANES))
+        bits = self.builder.lshr(bits, ir.Constant(WORDS, [16] * LANES))
+        return self.builder.trunc(bits, HALVES)
+
+    def row_sums(self, rows):
+        """The sums over each of ROWS vectors, as one vector."""
+
+        def chosen(a, b, *lanes):
+            mask = ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
+            return self.builder.shuffle_vector(a, b, mask)
+
+        def added(a, b):
+            return self.builder.fadd(a, b)
+
+        for half in (8, 4):
+            lower, upper = range(half), range(half, 2 * half)
+            rows = [added(chosen(row, row, *lower), chosen(row, row, *upper)) for row in rows]
+        a, b, c, d = rows
+        ab = added(chosen(a, b, 0, 1, 4, 5), chosen(a, b, 2, 3, 6, 7))
+        cd = added(chosen(c, d, 0, 1, 4, 5), chosen(c, d, 2, 3, 6, 7))
+        return added(chosen(ab, cd, 0, 2, 4, 6), chosen(ab, cd, 1, 3, 5, 7))
+
+    def repeat(self, count, body):
+        """Call body, which emits code, for every number below count; at least once."""
+        builder = self.builder
+        before, inside, after = builder.block, *(builder.append_basic_block() for _ in range(2))
+        builder.branch(inside)
+        builder.position_at_end(inside)
+        i = builder.phi(I64)
+        i.add_incoming(self.number(0), before)
+        body(i)
+        following = builder.add(i, self.number(1))
+        i.add_incoming(following, builder.block)
+        builder.cbranch(builder.icmp_signed("<", following, count), inside, after)
+        builder.position_at_end(after)
+
+    def multiplied(self, totals, x, places, of_word, weights, width, column, n_words):
+        """Totals [rows][vectors] plus the products of all words, from column on.
+
+        places: of the rows in x. width: of a row of weights.
+        """
+        builder, count = self.builder, len(totals[0])
+        # In registers, though written as memory: LLVM finds that nobody else looks at it.
+        sums = [[cgutils.alloca_once_value(builder, total) for total in row] for row in totals]
+
+        def multiply(k):
+            shift = builder.mul(k, of_word)
+            words = [builder.load(builder.gep(x, [builder.add(place, shift)])) for place in places]
+            row = builder.add(builder.mul(k, width), column)
+            matrix = self.load(weights, row, count, WORDS)
+            before = [[builder.load(total) for total in row] for row in sums]
+            after = self.products(before, words, matrix)
+            for old, new in zip(sums, after, strict=True):
+                for total, value in zip(old, new, strict=True):
+                    builder.store(value, total)
+
+        self.repeat(n_words, multiply)
+        return [[builder.load(total) for total in row] for row in sums]
 
 
-def _row_sums(builder, rows):
-    """The sums over each of ROWS vectors, as one vector."""
-
-    def chosen(a, b, lanes):
-        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
-
-    def added(a, b):
-        return builder.fadd(a, b, flags=["reassoc", "contract"])
-
-    for half in (8, 4):
-        lower, upper = list(range(half)), list(range(half, 2 * half))
-        rows = [added(chosen(row, row, lower), chosen(row, row, upper)) for row in rows]
-    a, b, c, d = rows
-    ab, cd = (
-        added(chosen(x, y, [0, 1, 4, 5]), chosen(x, y, [2, 3, 6, 7])) for x, y in ((a, b), (c, d))
-    )
-    return added(chosen(ab, cd, [0, 2, 4, 6]), chosen(ab, cd, [1, 3, 5, 7]))
+def _arrays(context, builder, signature, arguments):
+    """Data and second length of every array among the arguments, and the other arguments."""
+    found = []
+    for kind, argument in zip(signature.args, arguments, strict=True):
+        if isinstance(kind, types.Array):
+            array = context.make_array(kind)(context, builder, argument)
+            argument = array.data, cgutils.unpack_tuple(builder, array.shape)
+        found.append(argument)
+    return found
 
 
-def _repeated(builder, count, body):
-    """Call body, which emits code, for every number below count; at least once."""
-    before, inside, after = builder.block, *(builder.append_basic_block() for _ in range(2))
-    builder.branch(inside)
-    builder.position_at_end(inside)
-    i = builder.phi(I64)
-    i.add_incoming(ir.Constant(I64, 0), before)
-    body(i)
-    following = builder.add(i, ir.Constant(I64, 1))
-    i.add_incoming(following, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, count), inside, after)
-    builder.position_at_end(after)
-
-
-def _block(n_vectors):
-    """An intrinsic that computes ROWS rows of n_vectors vectors of outputs of dense().
-
-    first: of the rows. column: first of the outputs.
-    """
+def _layer_block(n_vectors):
+    """An intrinsic for ROWS rows, from row i on, and n_vectors vectors from a column on."""
 
     @intrinsic
     def block(
-        context, x, start, of_row, of_word, which, first, weights, column, bias, out, last,
-        results,
+        context, x, start, of_row, of_word, which, i, weights, column, bias, of_bias, out, begin,
+        last, results,
     ):  # fmt: skip
-        is_pairs = x.dtype == types.uint32
-        word = WORDS if is_pairs else FLOATS
-        is_last = not isinstance(last, types.NoneType)
-
         def generate(context, builder, signature, arguments):
-            arrays = {
-                i: context.make_array(kind)(context, builder, arguments[i])
-                for i, kind in enumerate(signature.args)
-                if isinstance(kind, types.Array)
-            }
-            x, which, weights, bias, out = (arrays[i].data for i in (0, 4, 6, 8, 9))
-            _, start, of_row, of_word, _, first, _, column, *_ = arguments
-            n_words, n_outputs = cgutils.unpack_tuple(builder, arrays[6].shape)
-            _, of_out = cgutils.unpack_tuple(builder, arrays[9].shape)
-            add, mul = builder.add, builder.mul
-
-            def number(value):
-                return ir.Constant(I64, value)
-
-            def vectors(pointer, place, kind):
-                places = [add(place, number(v * LANES)) for v in range(n_vectors)]
-                return [
-                    builder.load(_vector(builder, pointer, place, kind), align=4)
-                    for place in places
-                ]
-
-            # Sums stay in registers: LLVM makes them of memory that nobody takes the address of.
-            inputs, sums = [], []
+            (
+                x,
+                start,
+                of_row,
+                of_word,
+                which,
+                i,
+                weights,
+                column,
+                bias,
+                of_bias,
+                out,
+                begin,
+                *rest,
+            ) = _arrays(context, builder, signature, arguments)
+            emit, add, mul = _Emitter(builder), builder.add, builder.mul
+            weights, (n_words, width) = weights
+            places, totals = [], []
             for r in range(ROWS):
-                row = builder.load(builder.gep(which, [add(first, number(r))]))
-                inputs.append(add(start, mul(row, of_row)))
-                for total in vectors(bias, column, FLOATS):
-                    sums.append(cgutils.alloca_once_value(builder, total))
+                place = add(i, emit.number(r))
+                row = builder.load(builder.gep(which[0], [place]))
+                places.append(add(start, mul(row, of_row)))
+                row = builder.load(builder.gep(of_bias[0], [place]))
+                totals.append(emit.load(bias[0], add(mul(row, width), column), n_vectors))
+            totals = emit.multiplied(totals, x[0], places, of_word, weights, width, column, n_words)
+            zero = ir.Constant(FLOATS, [0.0] * LANES)
+            out, (_, across) = out
+            out = builder.bitcast(out, I16.as_pointer())
+            for r, row in enumerate(totals):
+                # What is no number passes: a broken network must show.
+                row[:] = [builder.select(builder.fcmp_ordered("<", t, zero), zero, t) for t in row]
+                place = add(add(begin, i), emit.number(r))
+                place = add(mul(mul(place, across), emit.number(2)), column)
+                for v, total in enumerate(row):
+                    to = emit.at(out, add(place, emit.number(v * LANES)), HALVES)
+                    builder.store(emit.rounded(total), to, align=2)
+            if isinstance(signature.args[-1], types.Array):
+                (last, (n_results, _)), (results, (_, room)) = rest
 
-            def multiply(k):
-                matrix = vectors(weights, add(mul(k, n_outputs), column), word)
-                for r in range(ROWS):
-                    value = builder.load(builder.gep(x, [add(inputs[r], mul(k, of_word))]))
-                    value = _splat(builder, value)
-                    for v in range(n_vectors):
-                        total = sums[r * n_vectors + v]
-                        new = _product(builder, builder.load(total), value, matrix[v])
-                        builder.store(new, total)
+                def reduce(output):
+                    matrix = emit.load(last, add(mul(output, width), column), n_vectors)
+                    parts = []
+                    for row in totals:
+                        part = builder.fmul(row[0], matrix[0], flags=FUSED)
+                        for total, weight in zip(row[1:], matrix[1:], strict=True):
+                            product = builder.fmul(total, weight, flags=FUSED)
+                            part = builder.fadd(part, product, flags=FUSED)
+                        parts.append(part)
+                    new = emit.row_sums(parts)
+                    to = emit.at(results, add(mul(output, room), i), new.type)
+                    is_first = builder.icmp_signed("==", column, emit.number(0))
+                    nothing = ir.Constant(new.type, [0.0] * ROWS)
+                    before = builder.select(is_first, nothing, builder.load(to, align=4))
+                    builder.store(builder.fadd(before, new), to, align=4)
 
-            _repeated(builder, n_words, multiply)
-            rows = [
-                [_positive(builder, builder.load(total)) for total in sums[at : at + n_vectors]]
-                for at in range(0, len(sums), n_vectors)
-            ]
-            words = builder.udiv(column, number(2)) if is_pairs else column
-            for r in range(ROWS):
-                place = add(mul(add(first, number(r)), of_out), words)
-                _store(builder, rows[r], builder.gep(out, [place]), is_pairs)
-
-            def reduce(output):
-                last, results = arrays[10], arrays[11]
-                _, across = cgutils.unpack_tuple(builder, last.shape)
-                weights = vectors(last.data, add(mul(output, across), column), FLOATS)
-                parts = []
-                for row in rows:
-                    part = builder.fmul(row[0], weights[0], flags=["contract"])
-                    for value, weight in zip(row[1:], weights[1:], strict=True):
-                        product = builder.fmul(value, weight, flags=["contract"])
-                        part = builder.fadd(part, product, flags=["contract"])
-                    parts.append(part)
-                new = _row_sums(builder, parts)
-                _, across = cgutils.unpack_tuple(builder, results.shape)
-                place = add(mul(output, across), first)
-                place = _vector(builder, results.data, place, new.type)
-                before = builder.load(place, align=4)
-                nothing = ir.Constant(new.type, [0.0] * ROWS)
-                is_first = builder.icmp_signed("==", column, number(0))
-                before = builder.select(is_first, nothing, before)
-                builder.store(builder.fadd(before, new), place, align=4)
-
-            if is_last:
-                n_results, _ = cgutils.unpack_tuple(builder, arrays[10].shape)
-                _repeated(builder, n_results, reduce)
+                emit.repeat(n_results, reduce)
             return context.get_dummy_value()
 
         index = types.int64
         return types.void(
-            x, index, index, index, which, index, weights, index, bias, out, last, results
-        ), generate
+            x, index, index, index, which, index, weights, index, bias, of_bias, out, index, last,
+            results,
+        ), generate  # fmt: skip
 
     return block
 
 
-_block4, _block2, _block1 = _block(4), _block(2), _block(1)
+_layer4, _layer2, _layer1 = _layer_block(4), _layer_block(2), _layer_block(1)
 
 
 @serial_loop
-def dense(x, start, of_row, of_word, which, n, weights, bias, out, last, results):
-    """A layer's ReLU(weights x + bias) of n rows, rounded up to whole ROWS of them.
+def layer(
+    x, start, of_row, of_word, which, n, weights, bias, of_bias, out, begin, last, results
+):  # fmt: skip
+    """A layer's ReLU(weights x + bias) of n rows, rounded up to a multiple of ROWS.
 
     Args:
-        x, start, of_row, of_word: element (r, k) of the input is x.flat[start + r of_row + k
-            of_word], in words.
+        x, start, of_row, of_word: word k of row r is x.flat[start + r of_row + k of_word].
         which: rows of the input that are asked for; [n, rounded up].
-        weights: [words of the input, outputs], see packed().
-        bias: [1, outputs].
-        out: [>= n, words of the outputs].
-        last, results: None, or a last layer [o, outputs] in float32, and where its outputs of the
-            rows go, [o, >= n].
+        weights: [K, O], see packed().
+        bias, of_bias: [b, O], and the row of it for each of the n rows.
+        out, begin: [rows, O / 2]: gets words of the outputs from row `begin` on.
+        last, results: None, or a last layer [o, O] in float32, and where its outputs of the rows
+            go, [o, >= n rounded up].
     """
-    column, n_outputs = 0, weights.shape[1]
+    column, width = 0, weights.shape[1]
     if WIDE:
-        while column + 4 * LANES <= n_outputs:
+        while column + 4 * LANES <= width:
             for i in range(0, n, ROWS):
-                _block4(
-                    x, start, of_row, of_word, which, i, weights, column, bias, out, last,
-                    results,
+                _layer4(
+                    x, start, of_row, of_word, which, i, weights, column, bias, of_bias, out,
+                    begin, last, results,
                 )  # fmt: skip
             column += 4 * LANES
-        if column + 2 * LANES <= n_outputs:
+        if column + 2 * LANES <= width:
             for i in range(0, n, ROWS):
-                _block2(
-                    x, start, of_row, of_word, which, i, weights, column, bias, out, last,
-                    results,
+                _layer2(
+                    x, start, of_row, of_word, which, i, weights, column, bias, of_bias, out,
+                    begin, last, results,
                 )  # fmt: skip
             column += 2 * LANES
-    while column < n_outputs:
+    while column < width:
         for i in range(0, n, ROWS):
-            _block1(
-                x, start, of_row, of_word, which, i, weights, column, bias, out, last,
-                results,
+            _layer1(
+                x, start, of_row, of_word, which, i, weights, column, bias, of_bias, out, begin,
+                last, results,
             )  # fmt: skip
         column += LANES
-
-
-def put(x, k, column, a, b):
-    """Make these activations 2 k and 2 k + 1 of a column."""
-
-
-def put_row(x, row, begin, values):
-    """Make these activations, an even number, those of a row from word `begin` on."""
-
-
-@inlined
-def _put_floats(x, k, column, a, b):
-    x[2 * k, column], x[2 * k + 1, column] = a, b
-
-
-@inlined
-def _put_pair(x, k, column, a, b):
-    x[k, column] = pair(a, b)
-
-
-@inlined
-def _put_row_of_floats(x, row, begin, values):
-    for k in range(len(values)):
-        x[row, begin + k] = values[k]
-
-
-@inlined
-def _put_row_of_pairs(x, row, begin, values):
-    for k in range(len(values) // 2):
-        x[row, begin + k] = pair(values[2 * k], values[2 * k + 1])
-
-
-@overload(put, inline="always")
-def _put(x, k, column, a, b):
-    if x.dtype == types.float32:
-        return lambda x, k, column, a, b: _put_floats(x, k, column, a, b)
-    return lambda x, k, column, a, b: _put_pair(x, k, column, a, b)
-
-
-@overload(put_row, inline="always")
-def _put_row(x, row, begin, values):
-    if x.dtype == types.float32:
-        return lambda x, row, begin, values: _put_row_of_floats(x, row, begin, values)
-    return lambda x, row, begin, values: _put_row_of_pairs(x, row, begin, values)

@@ -47,13 +47,6 @@ def lacks(portrait: Portrait) -> str | None:
     return reason or differs(portrait) or is_odd(networks(portrait))
 
 
-def word_dtype() -> type:
-    """What activations are kept in, see kernels/dense.py."""
-    from radnerf.kernels.dense import multiplies_pairs
-
-    return np.uint32 if multiplies_pairs() else np.float32
-
-
 class CpuFrameRenderer:
     """See rendering/frame.py."""
 
@@ -131,6 +124,7 @@ class _Head:
     """The head as the loops want it."""
 
     def __init__(self, portrait: Portrait) -> None:
+        from radnerf.kernels.dense import packed
         from radnerf.kernels.frame.head import LAST, N_FLOATS, POOL, HeadNet, HeadPool
         from radnerf.kernels.frame.march import TILE, Space
 
@@ -157,13 +151,13 @@ class _Head:
         self.net = HeadNet(
             low=low,
             per_unit=1 / (high - low),
-            to_ambient=_packed(m.ambient_of_spatial),
-            ambient_hidden=_packed(m.ambient_hidden),
+            to_ambient=packed(m.ambient_of_spatial),
+            ambient_hidden=packed(m.ambient_hidden),
             to_coordinate=_whole(m.coordinate),
-            to_sigma=_packed(torch.cat([m.sigma_of_spatial, m.sigma_of_ambient], 1)),
-            sigma_hidden=_packed(m.sigma_hidden),
+            to_sigma=packed(torch.cat([m.sigma_of_spatial, m.sigma_of_ambient], 1)),
+            sigma_hidden=packed(m.sigma_hidden),
             to_density=_whole(m.density),
-            to_color=_packed(torch.cat([hidden, view], 1)),
+            to_color=packed(torch.cat([hidden, view], 1)),
             to_rgb=_whole(m.colour),
             of_code=_padded(len(m.ambient_hidden)),
             of_eye=_padded(len(m.sigma_hidden)),
@@ -171,33 +165,36 @@ class _Head:
             of_appearance=_padded(len(m.colour_of_view)),
             degree=field.sh_degree,
         )
-        n, dtype = _workers(), word_dtype()
-        rows = _ints(n, POOL)
-        words = _words(len(m.sigma_hidden))
+        n = _workers()
+        net = self.net
+        words = max(m.shape[1] for m in (net.to_ambient, net.to_sigma, net.to_color)) // 2
         self.pool = HeadPool(
             waiting=_floats(n, LAST + 1, TILE**2),
             ray=_ints(n, POOL),
             piece=_ints(n, POOL),
             left=_ints(n, POOL),
             floats=_floats(n, N_FLOATS, POOL),
-            every=rows + np.arange(POOL),
+            every=np.arange(POOL),
+            frame=_ints(POOL),
             lit=_ints(n, POOL),
             cell=_ints(n, POOL),
             place=_floats(n, 3, POOL),
-            rows=np.zeros((n, 8, POOL), np.uint32),
+            rows=_words(n, 8, POOL),
             wide=np.zeros((n, 4, POOL), np.uint64),
-            features=np.zeros((n, _in_words(spatial.width + ambient.width), POOL), dtype),
-            first=np.zeros((n, POOL, words), dtype),
-            second=np.zeros((n, POOL, words + _in_words(view.shape[1])), dtype),
+            features=_words(n, (spatial.width + ambient.width) // 2, POOL),
+            first=_words(n, POOL, words),
+            second=_words(n, POOL, words + view.shape[1] // 2),
         )
 
     def drive(self, state: HeadState) -> None:
         """Take in what a frame is driven by."""
+        from radnerf.kernels.dense import packed
+
         net, m = self.net, self.matrices
         _fill(net.of_code[0], state.code[0] @ m.ambient_of_code.T)
         _fill(net.of_eye[0], state.eye[0] @ m.sigma_of_eye.T)
         _fill(net.of_appearance[0], state.appearance[0] @ m.colour_of_appearance.T)
-        of_spatial = _packed(torch.addcmul(m.sigma_of_spatial, m.sigma_of_product, state.eye))
+        of_spatial = packed(torch.addcmul(m.sigma_of_spatial, m.sigma_of_product, state.eye))
         net.to_sigma[: len(of_spatial)] = of_spatial
 
 
@@ -205,17 +202,18 @@ class _Torso:
     """The torso as the loops want it."""
 
     def __init__(self, portrait: Portrait) -> None:
+        from radnerf.kernels.dense import packed
         from radnerf.kernels.frame.torso import N_FLOATS, PIXELS, TorsoNet, TorsoPool
 
         field, encoder = portrait.torso, grids(portrait)[2]
         self.grid = grid_arrays(encoder)
         self.matrices = m = TorsoMatrices.of(field)
         self.net = TorsoNet(
-            to_deform=_packed(m.deform_of_point),
-            deform_hidden=_packed(m.deform_hidden),
+            to_deform=packed(m.deform_of_point),
+            deform_hidden=packed(m.deform_hidden),
             to_offset=_whole(m.offset),
-            to_torso=_packed(torch.cat([m.torso_of_grid, m.torso_of_point], 1)),
-            torso_hidden=_packed(m.torso_hidden),
+            to_torso=packed(torch.cat([m.torso_of_grid, m.torso_of_point], 1)),
+            torso_hidden=packed(m.torso_hidden),
             to_color=_whole(m.colour),
             deform_of_frame=_padded(len(m.deform_hidden)),
             torso_of_frame=_padded(len(m.torso_hidden)),
@@ -225,19 +223,20 @@ class _Torso:
             shrink=np.float32(field.shrink),
             octaves=field.point_octaves,
         )
-        n, dtype = _workers(), word_dtype()
-        hidden = n, PIXELS, max(_words(len(m.deform_hidden)), _words(len(m.torso_hidden)))
+        n = _workers()
+        hidden = n, PIXELS, max(self.net.to_deform.shape[1], self.net.to_torso.shape[1]) // 2
         points = encoder.width + m.torso_of_point.shape[1]
         self.pool = TorsoPool(
             pixel=_ints(n, PIXELS),
-            every=_ints(n, PIXELS) + np.arange(PIXELS),
+            every=np.arange(PIXELS),
+            frame=_ints(PIXELS),
             floats=_floats(n, N_FLOATS, PIXELS),
             place=_floats(n, 2, PIXELS),
-            rows=np.zeros((n, 4, PIXELS), np.uint32),
+            rows=_words(n, 4, PIXELS),
             wide=np.zeros((n, 2, PIXELS), np.uint64),
-            features=np.zeros((n, _in_words(points), PIXELS), dtype),
-            first=np.zeros(hidden, dtype),
-            second=np.zeros(hidden, dtype),
+            features=_words(n, points // 2, PIXELS),
+            first=_words(*hidden),
+            second=_words(*hidden),
         )
 
     def drive(self, state: TorsoState) -> None:
@@ -268,12 +267,6 @@ def grid_arrays(encoding: GridEncoding) -> Any:
     )
 
 
-def _packed(matrix: Tensor) -> np.ndarray:
-    from radnerf.kernels.dense import packed
-
-    return packed(matrix, word_dtype())
-
-
 def _whole(matrix: Float[Tensor, "n o"]) -> Float[np.ndarray, "n padded"]:
     """A matrix with its outputs padded to whole vectors."""
     from radnerf.kernels.dense import LANES
@@ -290,15 +283,6 @@ def _fill(row: np.ndarray, values: Tensor) -> None:
     row[: len(values)] = values.numpy()
 
 
-def _words(width: int) -> int:
-    """Words of a hidden layer's row."""
-    return _in_words(_padded(width).shape[1])
-
-
-def _in_words(width: int) -> int:
-    return width // 2 if word_dtype() == np.uint32 else width
-
-
 def _workers() -> int:
     from numba.core import config
 
@@ -311,3 +295,7 @@ def _ints(*shape: int) -> np.ndarray:
 
 def _floats(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
+
+
+def _words(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.uint32)

@@ -15,22 +15,22 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, UInt32, UInt64
 
-from radnerf.kernels.dense import dense, put_row
+from radnerf.kernels.dense import layer
 from radnerf.kernels.encodings.loops import harmonics_of
 from radnerf.kernels.frame.lookup import encode_plane, encode_space
 from radnerf.kernels.frame.march import FAR, enter, middle, next_sample
 from radnerf.kernels.frame.workers import take
 from radnerf.kernels.numba_runtime import inlined, serial_loop
-from radnerf.kernels.pairs import ONE, TWO, ZERO, exp, sigmoid, tanh, unit
+from radnerf.kernels.pairs import ONE, TWO, ZERO, exp, pair, sigmoid, tanh, unit
 
 POOL = 256  # rays
 LARGEST = np.float32(15)  # logarithm of a density, see fields/head.py
 
 
 class HeadNet(NamedTuple):
-    """The head's fields. Matrices as dense() wants them.
+    """The head's fields. Matrices as layer() wants them.
 
     Attributes:
         low, per_unit: corner of the fields' box, and one over its size.
@@ -46,13 +46,13 @@ class HeadNet(NamedTuple):
 
     low: Float[np.ndarray, " 3"]
     per_unit: Float[np.ndarray, " 3"]
-    to_ambient: Shaped[np.ndarray, "words H"]
-    ambient_hidden: Shaped[np.ndarray, "words H"]
+    to_ambient: UInt32[np.ndarray, "words H"]
+    ambient_hidden: UInt32[np.ndarray, "words H"]
     to_coordinate: Float[np.ndarray, "2 H"]
-    to_sigma: Shaped[np.ndarray, "words H"]
-    sigma_hidden: Shaped[np.ndarray, "words H"]
+    to_sigma: UInt32[np.ndarray, "words H"]
+    sigma_hidden: UInt32[np.ndarray, "words H"]
     to_density: Float[np.ndarray, "1 H"]
-    to_color: Shaped[np.ndarray, "words H"]
+    to_color: UInt32[np.ndarray, "words H"]
     to_rgb: Float[np.ndarray, "3 H"]
     of_code: Float[np.ndarray, "1 H"]
     of_eye: Float[np.ndarray, "1 H"]
@@ -68,7 +68,8 @@ class HeadPool(NamedTuple):
         waiting: rays of a tile that are not yet in the pool: rows DX .. LAST below.
         ray, piece, left: number of the ray, of its sample, and of the samples it may still have.
         floats: rows DX .. below.
-        every, lit: rows of the pool: all of them, those whose colour is seen.
+        every, frame: rows 0, 1, ... P, and P times row 0.
+        lit: rows whose colour is seen.
         cell: in which the next piece of a ray lies; -1 beyond the box.
         place: of samples in the box, or of audio coordinates.
         rows, wide: of grids, see lookup.py.
@@ -81,15 +82,16 @@ class HeadPool(NamedTuple):
     piece: Int[np.ndarray, "W P"]
     left: Int[np.ndarray, "W P"]
     floats: Float[np.ndarray, "W n P"]
-    every: Int[np.ndarray, "W P"]
+    every: Int[np.ndarray, " P"]
+    frame: Int[np.ndarray, " P"]
     lit: Int[np.ndarray, "W P"]
     cell: Int[np.ndarray, "W P"]
     place: Float[np.ndarray, "W 3 P"]
-    rows: Shaped[np.ndarray, "W 8 P"]
-    wide: Shaped[np.ndarray, "W 4 P"]
-    features: Shaped[np.ndarray, "W words P"]
-    first: Shaped[np.ndarray, "W P words"]
-    second: Shaped[np.ndarray, "W P words"]
+    rows: UInt32[np.ndarray, "W 8 P"]
+    wide: UInt64[np.ndarray, "W 4 P"]
+    features: UInt32[np.ndarray, "W words P"]
+    first: UInt32[np.ndarray, "W P words"]
+    second: UInt32[np.ndarray, "W P words"]
 
 
 # Rows of HeadPool.floats: a ray's direction, where it enters and leaves the box, the light that is
@@ -114,7 +116,7 @@ def draw_head(
     left, floats, second = pool.left[worker], pool.floats[worker], pool.second[worker]
     cells, empty = pool.cell[worker], space.empty.reshape(-1)
     harmonics = np.zeros(net.degree**2 + net.degree % 2, np.float32)
-    n_words = len(net.to_color) - len(net.sigma_hidden)
+    n_words = len(harmonics) // 2
     of_view = second.shape[1] - n_words
     n, begin, at, end, tile, n_tiles = 0, 0, 0, 0, -1, len(tiles) - 1
     while True:
@@ -149,7 +151,8 @@ def draw_head(
             floats[LIGHT, n], floats[T, n] = ONE, middle(space, first, piece)
             floats[RED, n] = floats[RED + 1, n] = floats[RED + 2, n] = ZERO
             harmonics_of(dx, dy, dz, net.degree, harmonics)
-            put_row(second, n, of_view, harmonics)
+            for k in range(n_words):
+                second[n, of_view + k] = pair(harmonics[2 * k], harmonics[2 * k + 1])
             n += 1
         if n == 0:
             break
@@ -225,7 +228,7 @@ def _shade(worker, n, ox, oy, oz, step, spatial, ambient, net, pool, faint):
     floats, place = pool.floats[worker], pool.place[worker]
     rows, wide = pool.rows[worker], pool.wide[worker]
     features, first, second = pool.features[worker], pool.first[worker], pool.second[worker]
-    every, lit = pool.every[worker], pool.lit[worker]
+    every, frame, lit = pool.every, pool.frame, pool.lit[worker]
     across, of_first, of_second = features.shape[1], first.shape[1], second.shape[1]
     low, per_unit = net.low, net.per_unit
     for s in range(n):
@@ -234,19 +237,21 @@ def _shade(worker, n, ox, oy, oz, step, spatial, ambient, net, pool, faint):
         place[1, s] = unit((oy + t * floats[DY, s] - low[1]) * per_unit[1])
         place[2, s] = unit((oz + t * floats[DZ, s] - low[2]) * per_unit[2])
     encode_space(place, n, spatial, rows, wide, features, 0)
-    dense(features, 0, 1, across, every, n, net.to_ambient, net.of_code, first, None, None)
-    dense(
-        first, 0, of_first, 1, every, n, net.ambient_hidden, net.of_nothing, second,
+    layer(
+        features, 0, 1, across, every, n, net.to_ambient, net.of_code, frame, first, 0, None, None
+    )
+    layer(
+        first, 0, of_first, 1, every, n, net.ambient_hidden, net.of_nothing, frame, second, 0,
         net.to_coordinate, place,
     )  # fmt: skip
     for s in range(n):
         place[0, s] = unit((tanh(place[0, s]) + ONE) / TWO)
         place[1, s] = unit((tanh(place[1, s]) + ONE) / TWO)
     encode_plane(place, n, ambient, rows, wide, features, len(spatial.scales))
-    dense(features, 0, 1, across, every, n, net.to_sigma, net.of_eye, first, None, None)
+    layer(features, 0, 1, across, every, n, net.to_sigma, net.of_eye, frame, first, 0, None, None)
     weight, values = floats[WEIGHT], floats[COLOR : COLOR + 3]
-    dense(
-        first, 0, of_first, 1, every, n, net.sigma_hidden, net.of_nothing, second,
+    layer(
+        first, 0, of_first, 1, every, n, net.sigma_hidden, net.of_nothing, frame, second, 0,
         net.to_density, floats[WEIGHT : WEIGHT + 1],
     )  # fmt: skip
     for s in range(n):
@@ -257,8 +262,20 @@ def _shade(worker, n, ox, oy, oz, step, spatial, ambient, net, pool, faint):
     for s in range(n):
         lit[m] = s
         m += weight[s] > faint
-    dense(
-        second, 0, of_second, 1, lit, m, net.to_color, net.of_appearance, first, net.to_rgb, values
+    layer(
+        second,
+        0,
+        of_second,
+        1,
+        lit,
+        m,
+        net.to_color,
+        net.of_appearance,
+        frame,
+        first,
+        0,
+        net.to_rgb,
+        values,
     )
     for channel in range(3):
         for i in range(m):

@@ -16,9 +16,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from radnerf.kernels.dense import put
 from radnerf.kernels.numba_runtime import inlined, serial_loop
-from radnerf.kernels.pairs import ONE, ROUNDING, as_float, corners2, corners3
+from radnerf.kernels.pairs import ONE, ROUNDING, as_float, corners2, corners3, pair
 
 HIGH, THIRTY_TWO = np.uint64(0xFFFF0000), np.uint64(32)
 
@@ -81,7 +80,7 @@ def _mixed(wide, e, f):
 
 @serial_loop
 def encode_space(place, n, grid, rows, wide, out, level_out):
-    """Features of n points of place [3, >= n] in [0, 1], into `out` from level_out on.
+    """Features of n points of place [3, >= n] in [0, 1], as pairs into `out` from row level_out on.
 
     Scratch: rows [8, >= n], wide [4, >= n].
     """
@@ -119,11 +118,10 @@ def encode_space(place, n, grid, rows, wide, out, level_out):
             b0, b1 = _mixed(wide[1, i], e, f)
             c0, c1 = _mixed(wide[2, i], e, f)
             d0, d1 = _mixed(wide[3, i], e, f)
-            put(
-                out, level_out + level, i,
+            out[level_out + level, i] = pair(
                 v * (u * a0 + g * b0) + h * (u * c0 + g * d0),
                 v * (u * a1 + g * b1) + h * (u * c1 + g * d1),
-            )  # fmt: skip
+            )
 
 
 @serial_loop
@@ -151,4 +149,4 @@ def encode_plane(place, n, grid, rows, wide, out, level_out):
             e, h = ONE - f, ONE - g
             a0, a1 = _mixed(wide[0, i], e, f)
             b0, b1 = _mixed(wide[1, i], e, f)
-            put(out, level_out + level, i, h * a0 + g * b0, h * a1 + g * b1)
+            out[level_out + level, i] = pair(h * a0 + g * b0, h * a1 + g * b1)

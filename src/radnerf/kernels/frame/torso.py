@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, UInt32, UInt64
 
-from radnerf.kernels.dense import dense, put
+from radnerf.kernels.dense import layer
 from radnerf.kernels.frame.lookup import encode_plane
 from radnerf.kernels.frame.workers import take
 from radnerf.kernels.numba_runtime import inlined, serial_loop
-from radnerf.kernels.pairs import ONE, TWO, ZERO, sigmoid, unit
+from radnerf.kernels.pairs import ONE, TWO, ZERO, pair, sigmoid, unit
 
 PIXELS = 256
 HALVINGS = 4  # of an angle, before its sine is a short series
@@ -25,7 +25,7 @@ EIGHTH = np.float32(1 / 2**HALVINGS)
 
 
 class TorsoNet(NamedTuple):
-    """The torso's field. Matrices as dense() wants them.
+    """The torso's field. Matrices as layer() wants them.
 
     Attributes:
         to_deform, deform_hidden, to_offset: of the deformation network.
@@ -36,11 +36,11 @@ class TorsoNet(NamedTuple):
         shrink, octaves: see fields/torso.py.
     """
 
-    to_deform: Shaped[np.ndarray, "words H"]
-    deform_hidden: Shaped[np.ndarray, "words H"]
+    to_deform: UInt32[np.ndarray, "words H"]
+    deform_hidden: UInt32[np.ndarray, "words H"]
     to_offset: Float[np.ndarray, "2 H"]
-    to_torso: Shaped[np.ndarray, "words I"]
-    torso_hidden: Shaped[np.ndarray, "words I"]
+    to_torso: UInt32[np.ndarray, "words I"]
+    torso_hidden: UInt32[np.ndarray, "words I"]
     to_color: Float[np.ndarray, "4 I"]
     deform_of_frame: Float[np.ndarray, "1 H"]
     torso_of_frame: Float[np.ndarray, "1 I"]
@@ -56,7 +56,7 @@ class TorsoPool(NamedTuple):
 
     Attributes:
         pixel: their numbers.
-        every: all rows.
+        every, frame: rows 0, 1, ... P, and P times row 0.
         floats: rows of X, Y, ... below.
         place, rows, wide: of grids, see lookup.py.
         features: of the grid, then of the encoded point, [words, P].
@@ -64,19 +64,20 @@ class TorsoPool(NamedTuple):
     """
 
     pixel: Int[np.ndarray, "W P"]
-    every: Int[np.ndarray, "W P"]
+    every: Int[np.ndarray, " P"]
+    frame: Int[np.ndarray, " P"]
     floats: Float[np.ndarray, "W n P"]
     place: Float[np.ndarray, "W 2 P"]
-    rows: Shaped[np.ndarray, "W 4 P"]
-    wide: Shaped[np.ndarray, "W 2 P"]
-    features: Shaped[np.ndarray, "W words P"]
-    first: Shaped[np.ndarray, "W P words"]
-    second: Shaped[np.ndarray, "W P words"]
+    rows: UInt32[np.ndarray, "W 4 P"]
+    wide: UInt64[np.ndarray, "W 2 P"]
+    features: UInt32[np.ndarray, "W words P"]
+    first: UInt32[np.ndarray, "W P words"]
+    second: UInt32[np.ndarray, "W P words"]
 
 
 # Rows of TorsoPool.floats: a point, its sines and cosines; later, the torso's alpha and colour.
 X, SIN_X, COS_X, N_FLOATS = 0, 2, 4, 6
-ALPHA = 0  # where dense() puts the network's outputs
+ALPHA = 0  # where layer() puts the network's outputs
 
 
 @serial_loop
@@ -131,33 +132,46 @@ def _finish(i, alpha, red, green, blue, light, color, behind, order, image):
 @serial_loop
 def _shade(worker, n, xy, grid, net, pool):
     """Alpha and colour of the torso at n pixels."""
-    pixels, every, floats = pool.pixel[worker], pool.every[worker], pool.floats[worker]
+    pixels, floats, every, frame = pool.pixel[worker], pool.floats[worker], pool.every, pool.frame
     place, rows, wide = pool.place[worker], pool.rows[worker], pool.wide[worker]
     features, first, second = pool.features[worker], pool.first[worker], pool.second[worker]
     across, wide_row, n_levels = features.shape[1], first.shape[1], len(grid.scales)
-    words = len(features) // (n_levels + 1 + 2 * net.octaves)  # of two activations
     cos, sin = net.motion[2], net.motion[3]
     for i in range(n):
         a, b = xy[pixels[i], 0] - net.motion[0], xy[pixels[i], 1] - net.motion[1]
         floats[X, i] = (cos * a + sin * b) * net.shrink
         floats[X + 1, i] = (cos * b - sin * a) * net.shrink
     _encode_points(floats, n, net.octaves, features, n_levels)
-    start = n_levels * words * across
-    dense(
-        features, start, 1, across, every, n, net.to_deform, net.deform_of_frame, first, None,
-        None,
+    start = n_levels * across
+    layer(
+        features, start, 1, across, every, n, net.to_deform, net.deform_of_frame, frame, first, 0,
+        None, None,
     )  # fmt: skip
-    dense(
-        first, 0, wide_row, 1, every, n, net.deform_hidden, net.deform_of_nothing, second,
+    layer(
+        first, 0, wide_row, 1, every, n, net.deform_hidden, net.deform_of_nothing, frame, second, 0,
         net.to_offset, place,
     )  # fmt: skip
     for axis in range(2):
         for i in range(n):
             place[axis, i] = unit((floats[X + axis, i] + place[axis, i] + ONE) / TWO)
     encode_plane(place, n, grid, rows, wide, features, 0)
-    dense(features, 0, 1, across, every, n, net.to_torso, net.torso_of_frame, first, None, None)
-    dense(
-        first, 0, wide_row, 1, every, n, net.torso_hidden, net.torso_of_nothing, second,
+    layer(
+        features,
+        0,
+        1,
+        across,
+        every,
+        n,
+        net.to_torso,
+        net.torso_of_frame,
+        frame,
+        first,
+        0,
+        None,
+        None,
+    )
+    layer(
+        first, 0, wide_row, 1, every, n, net.torso_hidden, net.torso_of_nothing, frame, second, 0,
         net.to_color, floats,
     )  # fmt: skip
     for output in range(4):
@@ -173,7 +187,7 @@ def _encode_points(floats, n, octaves, features, begin):
     cosines of a small part of the angle are a series; those of twice an angle follow from its own.
     """
     for i in range(n):
-        put(features, begin, i, floats[X, i], floats[X + 1, i])
+        features[begin, i] = pair(floats[X, i], floats[X + 1, i])
     for axis in range(2):
         for i in range(n):
             a = floats[X + axis, i] * EIGHTH
@@ -185,8 +199,8 @@ def _encode_points(floats, n, octaves, features, begin):
             floats[SIN_X + axis, i], floats[COS_X + axis, i] = sin, cos
     for octave in range(octaves):
         for i in range(n):
-            put(features, begin + 1 + 2 * octave, i, floats[SIN_X, i], floats[SIN_X + 1, i])
-            put(features, begin + 2 + 2 * octave, i, floats[COS_X, i], floats[COS_X + 1, i])
+            features[begin + 1 + 2 * octave, i] = pair(floats[SIN_X, i], floats[SIN_X + 1, i])
+            features[begin + 2 + 2 * octave, i] = pair(floats[COS_X, i], floats[COS_X + 1, i])
         for axis in range(2):
             for i in range(n):
                 sin, cos = floats[SIN_X + axis, i], floats[COS_X + axis, i]
