@@ -227,8 +227,8 @@ class _Shade(torch.autograd.Function):
         flat = torch.empty(ambient, len(slope), dtype=torch.int32)
         of_last_ambient = np.zeros((threads, *last_ambient.shape), np.float32)
         run(
-            loops.of_ambient, n, sample, of_moved, at, xy, _pairs(a2), last_ambient, plane.detach(),
-            *levels[1], _scratch(0)[0], _pairs(of_features), spatial, _unsigned(flat),
+            loops.of_ambient, n, sample, of_moved, at, xy, _pairs(a2), last_ambient, _wide(plane),
+            *levels[1], *_scratch(0), _pairs(of_features), spatial, _unsigned(flat),
             _pairs(slope), of_last_ambient,
         )  # fmt: skip
         of_ambient_hidden = _product(slope.T, a1[part])

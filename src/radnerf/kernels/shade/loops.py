@@ -346,18 +346,19 @@ def of_biased(n, hidden, frame, slope, of_bias):
 @loop
 def of_ambient(
     n, sample, of_moved, coordinate, place, hidden, weights, table, scales, firsts, masks, strides,
-    hashed, pairs, of_features, column, upstream, slope, of_weights,
+    hashed, pairs, wide, of_features, column, upstream, slope, of_weights,
 ):  # fmt: skip
     """Backward of encode_ambient(), but for the table.
 
-    of_moved [m, 2]: the coordinate's own gradient; table [entries, 2]. Fills upstream [L, R] for
-    scatter_plane(), and slope [R, H / 2], pairs both; of_weights [G, 2, 2, H / 2] starts at zero.
+    of_moved [m, 2]: the coordinate's own gradient. Fills upstream [L, R] for scatter_plane(), and
+    slope [R, H / 2], pairs both; of_weights [G, 2, 2, H / 2] starts at zero.
     """
     half = hidden.shape[1]
     for task in prange((n + CHUNK - 1) // CHUNK):
         begin, thread = task * CHUNK, numba.get_thread_id()
         count, total = min(n - begin, CHUNK), of_weights[thread]
-        rows, of_x, of_y = pairs[thread], np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
+        rows, corners = pairs[thread], wide[thread]
+        of_x, of_y = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
         here = _part(place, begin, count)
         for i in range(count):
             for level in range(len(scales)):
@@ -366,14 +367,17 @@ def of_ambient(
             scale, mask, base = scales[level], masks[level], np.uint32(firsts[level])
             stride0, stride1 = strides[level, 0], strides[level, 1]
             corners2(here, count, scale, base, mask, stride0, stride1, hashed[level], rows)
+            for corner in range(4):
+                for i in range(count):
+                    corners[corner, i] = table[rows[corner, i]]
             for i in range(count):
                 x, y = here[0, i] * scale + ROUNDING, here[1, i] * scale + ROUNDING
                 f, g = x - np.float32(np.int32(x)), y - np.float32(np.int32(y))
                 both = upstream[level, begin + i]
                 u, v = first_of(both) * scale, second_of(both) * scale
-                a, b, c, d = rows[0, i], rows[1, i], rows[2, i], rows[3, i]
-                t00, t10 = u * table[a, 0] + v * table[a, 1], u * table[b, 0] + v * table[b, 1]
-                t01, t11 = u * table[c, 0] + v * table[c, 1], u * table[d, 0] + v * table[d, 1]
+                a, b, c, d = corners[0, i], corners[1, i], corners[2, i], corners[3, i]
+                t00, t10 = u * _low(a) + v * _high(a), u * _low(b) + v * _high(b)
+                t01, t11 = u * _low(c) + v * _high(c), u * _low(d) + v * _high(d)
                 of_x[i] += (ONE - g) * (t10 - t00) + g * (t11 - t01)
                 of_y[i] += (ONE - f) * (t01 - t00) + f * (t11 - t10)
         for i in range(count):
