@@ -20,7 +20,7 @@ from radnerf.kernels.grid_encode import GridLevels, grid_encode
 from radnerf.kernels.march import march
 from radnerf.kernels.march.reference import fitted
 from radnerf.kernels.mlp import mlp
-from radnerf.kernels.occupancy import raise_cells
+from radnerf.kernels.occupancy import cells_of, raise_cells
 from radnerf.kernels.ray_sums import sample_weights, spread, sums_before
 from radnerf.types import Samples, to_device
 
@@ -356,6 +356,19 @@ def test_weights_of_what_is_too_dense_for_an_exponential(backend: str) -> None:
     assert torch.allclose(weights.cpu(), torch.tensor([0.0, 1, 0, 0, 1, 0, 0]))
     assert density.grad is not None and density.grad.isfinite().all()
     assert ((weights == 0) | (weights > torch.finfo(torch.float32).smallest_normal)).all()
+
+
+@pytest.mark.parametrize("backend", fast_backends("occupancy"))
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("shape", [(4, 9, 128), (7, 5)])
+def test_cells_of_points(backend: str, n: int, shape: tuple[int, ...]) -> None:
+    box = torch.tensor([[-1.0, -0.5, -0.3], [1.0, 0.5, 0.9]])[:, : len(shape)]
+    # Some lie outside, and some on the borders of cells.
+    points = torch.cat([3 * torch.rand(n, 3) - 1.5, (8 * torch.randn(n, 3)).round() / 8])
+    points = points[:, : len(shape)]
+    device = device_of(backend)
+    found = cells_of(points.to(device), box.to(device), shape, backend)
+    assert torch.equal(found.cpu(), cells_of(points, box, shape, "reference"))
 
 
 @pytest.mark.parametrize("backend", available("occupancy"))
