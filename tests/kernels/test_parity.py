@@ -20,8 +20,8 @@ from radnerf.kernels.grid_encode import GridLevels, grid_encode
 from radnerf.kernels.march import march
 from radnerf.kernels.march.reference import fitted
 from radnerf.kernels.mlp import mlp
-from radnerf.kernels.occupancy import raise_cells
-from radnerf.kernels.ray_sums import sums_before
+from radnerf.kernels.occupancy import cells_of, raise_cells
+from radnerf.kernels.ray_sums import sample_weights, spread, sums_before
 from radnerf.types import Samples, to_device
 
 pytestmark = pytest.mark.usefixtures("several_threads")
@@ -325,6 +325,50 @@ def test_a_huge_value_does_not_swallow_the_sums_before_it(backend: str) -> None:
     values[-1] = 1e30
     sums = sums_of(samples)(backend, values.to(device_of(backend)))
     assert sums.tolist() == list(range(n))
+
+
+@pytest.mark.parametrize("backend", fast_backends("ray_sums"))
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("of_samples", [sample_weights, spread])
+def test_weights_and_their_spread(
+    of_samples: Callable[..., Tensor], backend: str, n: int, box: Tensor, make_rays: MakeRays
+) -> None:
+    samples = marched(n, box, make_rays)
+    spare = 9 if n else 0
+    roomy = fitted(samples, len(samples.t) + spare)
+
+    def run(backend: str, values: Tensor) -> Tensor:
+        filled = torch.cat([values, values.new_ones(spare)])
+        return of_samples(filled, to_device(roomy, device_of(backend)), backend)
+
+    values = torch.rand(len(samples.t)) ** 2
+    assert_parity(backend, run, [100 * values if of_samples is sample_weights else values], 1e-5)
+
+
+@pytest.mark.parametrize("backend", available("ray_sums"))
+def test_weights_of_what_is_too_dense_for_an_exponential(backend: str) -> None:
+    ray, offsets = torch.tensor([0, 0, 0, 2, 2, 2, 2]), torch.tensor([0, 3, 3, 7])
+    samples = Samples(torch.arange(7.0), torch.full((7,), 0.1), ray, offsets)
+    density = torch.tensor([0.0, 950.0, 5.0, 0.0, 1e6, 1e30, 3.0])
+    density = density.to(device_of(backend)).requires_grad_()
+    weights = sample_weights(density, to_device(samples, device_of(backend)), backend)
+    weights.sum().backward()
+    assert torch.allclose(weights.cpu(), torch.tensor([0.0, 1, 0, 0, 1, 0, 0]))
+    assert density.grad is not None and density.grad.isfinite().all()
+    assert ((weights == 0) | (weights > torch.finfo(torch.float32).smallest_normal)).all()
+
+
+@pytest.mark.parametrize("backend", fast_backends("occupancy"))
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("shape", [(4, 9, 128), (7, 5)])
+def test_cells_of_points(backend: str, n: int, shape: tuple[int, ...]) -> None:
+    box = torch.tensor([[-1.0, -0.5, -0.3], [1.0, 0.5, 0.9]])[:, : len(shape)]
+    # Some lie outside, and some on the borders of cells.
+    points = torch.cat([3 * torch.rand(n, 3) - 1.5, (8 * torch.randn(n, 3)).round() / 8])
+    points = points[:, : len(shape)]
+    device = device_of(backend)
+    found = cells_of(points.to(device), box.to(device), shape, backend)
+    assert torch.equal(found.cpu(), cells_of(points, box, shape, "reference"))
 
 
 @pytest.mark.parametrize("backend", available("occupancy"))

@@ -16,6 +16,7 @@ from radnerf import ranks
 from radnerf.data.datamodule import ClipDataModule, Sampling
 from radnerf.fields.audio_net import ATTENTION_FACTOR, AudioNet
 from radnerf.fields.cameras import CameraRefinement
+from radnerf.memory import keep
 from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
 from radnerf.types import Batch
@@ -117,6 +118,7 @@ class StageModule(pl.LightningModule):
         return hash(numbers) & 0x7FFFFFFF
 
     def setup(self, stage: str) -> None:
+        keep()
         self.portrait.requires_grad_(False)
         for parameter in self.trained_parameters():
             parameter.requires_grad_(True)

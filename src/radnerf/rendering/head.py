@@ -11,14 +11,10 @@ from torch import Tensor
 from radnerf.fields.head import HeadField, HeadState
 from radnerf.kernels.composite import composite
 from radnerf.kernels.march import march
-from radnerf.kernels.ray_sums import sums_before
+from radnerf.kernels.ray_sums import sample_weights, spread
 from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.rendering.shade import can_shade, shade
 from radnerf.types import Rays, RenderOutput, Samples
-
-# Optical depth behind which nothing is seen: what is left, e^-40, is below a float's resolution of
-# 1, and further on lie denormal numbers, which take processors thirty times as long.
-OPAQUE = 40.0
 
 
 @dataclass(frozen=True)
@@ -80,21 +76,6 @@ def render_head(
     return RenderOutput(values[:, :3], alpha, values[:, 3], depth, weights), samples
 
 
-def sample_weights(density: Float[Tensor, " m"], samples: Samples) -> Float[Tensor, " m"]:
-    """Transmittance times alpha of every sample (NeRF equation 3)."""
-    depth = density * samples.dt
-    before = sums_before(depth, samples)
-    return torch.exp(-before.clamp_max(OPAQUE)) * (1 - torch.exp(-depth.clamp_max(OPAQUE)))
-
-
 def distortion(weights: Float[Tensor, " m"], samples: Samples) -> Float[Tensor, ""]:
-    """Mean over rays of how far a ray's weight is spread along it, in world units.
-
-    The sum over pairs of samples of both weights times their distance, plus the samples' own
-    extent (mip-NeRF 360, equation 15): surfaces instead of fog.
-    """
-    start = samples.t[samples.offsets[samples.ray].clamp_max(max(0, len(samples.t) - 1))]
-    t = samples.t - start
-    pairs = weights * (t * sums_before(weights, samples) - sums_before(weights * t, samples))
-    own = weights**2 * samples.dt / 3
-    return (2 * pairs + own).sum() / max(1, len(samples.offsets) - 1)
+    """Mean over rays of how far a ray's weight is spread along it: surfaces instead of fog."""
+    return spread(weights, samples).sum() / max(1, len(samples.offsets) - 1)

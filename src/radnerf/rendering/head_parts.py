@@ -43,7 +43,7 @@ def networks_differ(networks: list[tuple[MLP, int]]) -> str | None:
 
 def is_odd(networks: list[tuple[MLP, int]]) -> str | None:
     """Whether hidden units cannot go in pairs."""
-    if any(len(weight) % 2 for net, _ in networks for weight in net.weights[:-1]):
+    if any(len(weight) % 2 for net, _ in networks for weight in list(net.weights)[:-1]):
         return "a hidden layer is of odd width"
     return None
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from radnerf import ranks
-from radnerf.kernels.occupancy import raise_cells
+from radnerf.kernels.occupancy import cells_of, raise_cells
 
 
 class OccupancyGrid(nn.Module):
@@ -148,12 +148,7 @@ class OccupancyGrid(nn.Module):
 
     def cells_of(self, points: Float[Tensor, "n d"]) -> Int[Tensor, " n"]:
         """Flat cell indices of points, those outside brought to the border."""
-        low, high = self.box
-        flat = torch.zeros(len(points), dtype=torch.long, device=points.device)
-        for axis, size in enumerate(self.shape):
-            position = (points[:, axis] - low[axis]) / (high[axis] - low[axis])
-            flat = flat * size + (position * size).long().clamp_(0, size - 1)
-        return flat
+        return cells_of(points, self.box, self.shape)
 
 
 class VisibleGrid(OccupancyGrid):

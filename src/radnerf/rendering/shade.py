@@ -137,13 +137,14 @@ class _Shade(torch.autograd.Function):
         spatial, ambient = (levels.n_levels for levels in task.levels)  # in pairs
         entries = [_wide(table) for table in tables]
         levels = [described(level) for level in task.levels]
-        scratch = _scratch(max(spatial, ambient))
+        scratch, dealt = _scratch(ambient), _dealt(spatial)
         density, rgb, moved = torch.zeros(m), torch.zeros(m, 3), torch.zeros(m, 2)
         features = _rows(rows, to_sigma.shape[1])
         a1, a2 = _rows(rows, len(to_ambient)), _rows(rows, len(ambient_hidden))
         s1, s2 = _rows(rows, len(to_sigma)), _rows(rows, len(sigma_hidden))
         out = _rows(rows, len(to_out))
         place, at, xy = (torch.empty(width, rows) for width in (3, 2, 2))
+        solid = _unsigned(torch.empty(spatial, rows, dtype=torch.int32))
         frame, sample, ray = (torch.empty(rows, dtype=torch.long) for _ in range(3))
         row = torch.full((m,), -1)
         state = torch.zeros(1, dtype=torch.long)
@@ -163,10 +164,11 @@ class _Shade(torch.autograd.Function):
             part = slice(begin, min(rows, begin + -(-(end - begin) // ROUND) * ROUND))
             features[end : end + ROUND] = 0
             run(
-                loops.encode_space, begin, end, sample, ray, task.t, task.origins,
-                task.directions, task.frame, task.eye, task.product, *task.to_unit,
-                entries[0], *levels[0], *scratch, place, frame, _pairs(features),
+                loops.locate, begin, end, sample, ray, task.t, task.origins, task.directions,
+                task.frame, *task.to_unit, place, frame,
             )  # fmt: skip
+            run(loops.encode_space, begin, end, place, entries[0], *dealt, *levels[0], solid)
+            run(loops.lay_out, begin, end, solid, frame, task.eye, task.product, _pairs(features))
             _multiply(features[part, : 2 * spatial], weights[0], a1[part])
             run(loops.rectify, begin, end, _pairs(a1), of_audio, frame)
             _multiply(a1[part], weights[1], a2[part]).relu_()
@@ -225,8 +227,8 @@ class _Shade(torch.autograd.Function):
         flat = torch.empty(ambient, len(slope), dtype=torch.int32)
         of_last_ambient = np.zeros((threads, *last_ambient.shape), np.float32)
         run(
-            loops.of_ambient, n, sample, of_moved, at, xy, _pairs(a2), last_ambient, plane.detach(),
-            *levels[1], _scratch(0)[0], _pairs(of_features), spatial, _unsigned(flat),
+            loops.of_ambient, n, sample, of_moved, at, xy, _pairs(a2), last_ambient, _wide(plane),
+            *levels[1], *_scratch(0), _pairs(of_features), spatial, _unsigned(flat),
             _pairs(slope), of_last_ambient,
         )  # fmt: skip
         of_ambient_hidden = _product(slope.T, a1[part])
@@ -262,16 +264,24 @@ def _scattered(
     loop: Any, n: int, place: Tensor, upstream: Tensor, levels: GridLevels, shape: torch.Size
 ) -> Tensor:
     """Gradient of a table [entries, 2] from that of its features, upstream [L, rows]: pairs."""
-    from radnerf.kernels.numba_runtime import run, threads
+    from radnerf.kernels.numba_runtime import run
 
-    # More threads than levels: each group of levels gets a share of the rows, and a copy.
-    copies = -(-threads() // levels.n_levels)
+    order, copies = _dealt(levels.n_levels)
     gradients = torch.zeros(copies, shape.numel())
-    # Neighbouring levels cost alike: deal them to the threads in turn.
-    tasks = np.arange(copies * levels.n_levels)
-    order = np.concatenate([tasks[first :: threads()] for first in range(threads())])
     run(loop, n, place, _unsigned(upstream), order, *described(levels), gradients)
     return (gradients[0] if copies == 1 else gradients.sum(0)).view(shape)
+
+
+def _dealt(levels: int) -> tuple[np.ndarray, int]:
+    """The order in which tasks own levels, and how many share one: see loops.encode_space."""
+    from radnerf.kernels.numba_runtime import threads
+
+    # More threads than levels: each group of levels gets a share of the rows, and a copy.
+    copies = -(-threads() // levels)
+    # Neighbouring levels cost alike: deal them to the threads in turn.
+    tasks = np.arange(copies * levels)
+    order = np.concatenate([tasks[first :: threads()] for first in range(threads())])
+    return order, copies
 
 
 def _multiply(x: Tensor, matrix: Tensor, out: Tensor) -> Tensor:
@@ -318,8 +328,8 @@ def _threads() -> int:
 
 
 def _scratch(levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """What each thread of a loop writes to, see loops.encode_space."""
+    """What each thread of a loop writes to, see loops.encode_ambient."""
     from radnerf.kernels.shade.loops import CHUNK
 
     shape = _threads(), 8 + levels, CHUNK
-    return np.empty(shape, np.uint32), np.empty((shape[0], 8, CHUNK), np.uint64)
+    return np.empty(shape, np.uint32), np.empty((shape[0], 4, CHUNK), np.uint64)

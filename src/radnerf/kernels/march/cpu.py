@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from radnerf.kernels.march.reference import fitted, ray_box
 from radnerf.types import Samples
@@ -31,8 +32,8 @@ def march(
     per_unit = torch.tensor(occupancy.shape) / (box[1] - box[0])
     # Whole words of cells along z, filled up with empty ones, which no ray reaches.
     resolution = occupancy.shape
-    cells = torch.zeros(*resolution[:2], -(-resolution[2] // 8) * 8, dtype=torch.bool)
-    cells[..., : resolution[2]] = occupancy
+    spare = -resolution[2] % 8
+    cells = (pad(occupancy, (0, spare)) if spare else occupancy).contiguous()
     blocks = torch.zeros([-(-r // loops.BLOCK) for r in resolution], dtype=torch.bool)
     run(loops.block_occupancy, cells.view(torch.int64), blocks)
     # Only the pages that are written take memory.

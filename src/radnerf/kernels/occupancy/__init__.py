@@ -1,11 +1,28 @@
 """Occupancy update: rendered samples to the cells that they lie in."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from radnerf.kernels.dispatch import pick
 
-__all__ = ["raise_cells"]
+__all__ = ["cells_of", "raise_cells"]
+
+
+def cells_of(
+    points: Float[Tensor, "m d"],
+    box: Float[Tensor, "2 d"],
+    shape: Sequence[int],
+    backend: str | None = None,
+) -> Int[Tensor, " m"]:
+    """Flat indices of the cells of a box that points lie in, those outside brought to the border.
+
+    Args:
+        box: (min, max) corners.
+        shape: cells along each axis.
+    """
+    return pick("occupancy", backend, points, box).cells_of(points, box, shape)
 
 
 def raise_cells(

@@ -8,7 +8,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from radnerf.kernels.occupancy.reference import cells_of
 from radnerf.kernels.triton_runtime import block, jit, launch, points_of_program
+
+__all__ = ["cells_of", "raise_cells"]
 
 BLOCK = 256  # samples a program
 

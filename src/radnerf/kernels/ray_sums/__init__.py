@@ -1,4 +1,4 @@
-"""Sums along rays: for every sample, of the samples before it."""
+"""Sums along rays: for every sample, of the samples before it, and what is made of them."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch import Tensor
 from radnerf.kernels.dispatch import pick
 from radnerf.types import Samples
 
-__all__ = ["sums_before"]
+__all__ = ["sample_weights", "spread", "sums_before"]
 
 
 def sums_before(
@@ -18,3 +18,23 @@ def sums_before(
     """
     module = pick("ray_sums", backend, values)
     return module.sums_before(values, samples)
+
+
+def sample_weights(
+    density: Float[Tensor, " m"], samples: Samples, backend: str | None = None
+) -> Float[Tensor, " m"]:
+    """Transmittance times alpha of every sample (NeRF equation 3)."""
+    module = pick("ray_sums", backend, density, samples.dt)
+    return module.sample_weights(density, samples)
+
+
+def spread(
+    weights: Float[Tensor, " m"], samples: Samples, backend: str | None = None
+) -> Float[Tensor, " n"]:
+    """How far the weight of each ray is spread along it, in world units.
+
+    The sum over pairs of samples of both weights times their distance, plus the samples' own
+    extent (mip-NeRF 360, equation 15).
+    """
+    module = pick("ray_sums", backend, weights, samples.t, samples.dt)
+    return module.spread(weights, samples)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from radnerf.types import Samples
+
+# Optical depth behind which nothing is seen: what is left, e^-40, is below a float's resolution of
+# 1, and further on lie denormal numbers, which take processors thirty times as long.
+OPAQUE = 40.0
 
 
 def sums_before(values: Tensor, samples: Samples) -> Tensor:
@@ -14,3 +20,22 @@ def sums_before(values: Tensor, samples: Samples) -> Tensor:
     total = torch.cat([values.new_zeros(1, dtype=torch.float64), values[:n].double().cumsum(0)])
     sums = (total[:-1] - total[samples.offsets[samples.ray[:n]]]).to(values.dtype)
     return torch.cat([sums, values.new_zeros(len(values) - n)])
+
+
+def sample_weights(
+    density: Tensor, samples: Samples, before: Callable[..., Tensor] = sums_before
+) -> Tensor:
+    depth = density * samples.dt
+    light = torch.exp(-before(depth, samples).clamp_max(OPAQUE))
+    return light * (1 - torch.exp(-depth.clamp_max(OPAQUE)))
+
+
+def spread(
+    weights: Tensor, samples: Samples, before: Callable[..., Tensor] = sums_before
+) -> Tensor:
+    start = samples.t[samples.offsets[samples.ray].clamp_max(max(0, len(samples.t) - 1))]
+    t = samples.t - start
+    pairs = weights * (t * before(weights, samples) - before(weights * t, samples))
+    own = weights**2 * samples.dt / 3
+    of_rays = weights.new_zeros(len(samples.offsets) - 1)
+    return of_rays.index_add(0, samples.ray, 2 * pairs + own)

@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from radnerf.kernels.ray_sums import reference
 from radnerf.kernels.triton_runtime import block, jit, launch, points_of_program
 from radnerf.types import Samples
 
@@ -20,6 +21,14 @@ TILE = 16  # samples of a ray at a time
 
 def sums_before(values: Tensor, samples: Samples) -> Tensor:
     return _Sums.apply(values, samples.offsets)
+
+
+def sample_weights(density: Tensor, samples: Samples) -> Tensor:
+    return reference.sample_weights(density, samples, sums_before)
+
+
+def spread(weights: Tensor, samples: Samples) -> Tensor:
+    return reference.spread(weights, samples, sums_before)
 
 
 class _Sums(torch.autograd.Function):

@@ -125,31 +125,39 @@ def _blend3(place, n, scale, corners, out):
 
 
 @loop
-def encode_space(
-    begin, end, sample, ray, t, origins, directions, frame_of_ray, eye, product, low, per_unit,
-    table, scales, firsts, masks, strides, hashed, pairs, wide, place, frame, features,
+def locate(
+    begin, end, sample, ray, t, origins, directions, frame_of_ray, low, per_unit, place, frame
 ):  # fmt: skip
-    """Spatial features of rows begin .. end, as pairs in the first columns of features.
-
-    With `product`, they come once more in the last columns, times eye [F] of the row's frame.
-    Also fills place [3, R], in the box from 0 to 1, and frame [R]. table [entries]: two float32 in
-    64 bits. Scratch: pairs [G, 8 + L, CHUNK], wide [G, 8, CHUNK].
-    """
-    n_levels, last = len(scales), features.shape[1] - len(scales)
+    """Fills place [3, R], in the box from 0 to 1, and frame [R] of rows begin .. end."""
     for task in prange((end - begin + CHUNK - 1) // CHUNK):
         start = begin + task * CHUNK
-        n, thread = min(end - start, CHUNK), numba.get_thread_id()
-        rows, mixed, corners = pairs[thread, :8], pairs[thread, 8:], wide[thread]
-        here = np.empty((3, CHUNK), np.float32)
-        for i in range(n):
-            which, distance = ray[start + i], t[sample[start + i]]
-            frame[start + i] = frame_of_ray[which]
+        for i in range(start, min(end, start + CHUNK)):
+            which, distance = ray[i], t[sample[i]]
+            frame[i] = frame_of_ray[which]
             for axis in range(3):
                 x = origins[which, axis] + distance * directions[which, axis]
-                here[axis, i] = place[axis, start + i] = unit((x - low[axis]) * per_unit[axis])
-        for level in range(n_levels):
-            scale, mask, base = scales[level], masks[level], np.uint32(firsts[level])
-            stride0, stride1, stride2 = strides[level, 0], strides[level, 1], strides[level, 2]
+                place[axis, i] = unit((x - low[axis]) * per_unit[axis])
+
+
+@loop
+def encode_space(
+    begin, end, place, table, order, copies, scales, firsts, masks, strides, hashed, features
+):
+    """Spatial features of rows begin .. end, as pairs in features [L, R].
+
+    table [entries]: two float32 in 64 bits. A task owns a level for one of `copies` parts of the
+    rows: a level of the table fits in a core's own cache, all of them do not.
+    """
+    levels, count = len(scales), end - begin
+    for task in prange(levels * copies):
+        level, part = order[task] % levels, order[task] // levels
+        scale, mask, base = scales[level], masks[level], np.uint32(firsts[level])
+        stride0, stride1, stride2 = strides[level, 0], strides[level, 1], strides[level, 2]
+        rows, corners = np.empty((8, CHUNK), np.uint32), np.empty((8, CHUNK), np.uint64)
+        last = begin + count * (part + 1) // copies
+        for start in range(begin + count * part // copies, last, CHUNK):
+            n = min(last - start, CHUNK)
+            here = _part(place, start, n)
             if hashed[level]:
                 corners3(here, n, scale, base, mask, stride0, stride1, stride2, True, rows)
             else:
@@ -157,16 +165,26 @@ def encode_space(
             for corner in range(8):
                 for i in range(n):
                     corners[corner, i] = table[rows[corner, i]]
-            _blend3(here, n, scale, corners, mixed[level])
-        for i in range(n):
+            _blend3(here, n, scale, corners, features[level, start : start + n])
+
+
+@loop
+def lay_out(begin, end, spatial, frame, eye, product, features):
+    """Rows begin .. end of spatial [L, R] into the first columns of features: pairs both.
+
+    With `product`, they come once more in the last columns, times eye [F] of the row's frame.
+    """
+    n_levels = len(spatial)
+    last = features.shape[1] - n_levels
+    for task in prange((end - begin + CHUNK - 1) // CHUNK):
+        start = begin + task * CHUNK
+        for i in range(start, min(end, start + CHUNK)):
+            factor = eye[frame[i]]
             for level in range(n_levels):
-                features[start + i, level] = mixed[level, i]
-        if product:
-            for i in range(n):
-                factor = eye[frame[start + i]]
-                for level in range(n_levels):
-                    both = mixed[level, i]
-                    features[start + i, last + level] = pair(
+                both = spatial[level, i]
+                features[i, level] = both
+                if product:
+                    features[i, last + level] = pair(
                         factor * first_of(both), factor * second_of(both)
                     )
 
@@ -194,7 +212,8 @@ def encode_ambient(
     """The audio coordinate tanh(weights hidden), and its features from `column` of features on.
 
     hidden [R, H / 2]: pairs; weights [2, 2, H / 2]. The coordinate goes to coordinate [2, R] and
-    ambient [m, 2], and from 0 to 1 to place [2, R]. Scratch as in encode_space.
+    ambient [m, 2], and from 0 to 1 to place [2, R]. Scratch: pairs [G, 8 + L, CHUNK], wide
+    [G, 4, CHUNK].
     """
     for task in prange((end - begin + CHUNK - 1) // CHUNK):
         start = begin + task * CHUNK
@@ -327,18 +346,19 @@ def of_biased(n, hidden, frame, slope, of_bias):
 @loop
 def of_ambient(
     n, sample, of_moved, coordinate, place, hidden, weights, table, scales, firsts, masks, strides,
-    hashed, pairs, of_features, column, upstream, slope, of_weights,
+    hashed, pairs, wide, of_features, column, upstream, slope, of_weights,
 ):  # fmt: skip
     """Backward of encode_ambient(), but for the table.
 
-    of_moved [m, 2]: the coordinate's own gradient; table [entries, 2]. Fills upstream [L, R] for
-    scatter_plane(), and slope [R, H / 2], pairs both; of_weights [G, 2, 2, H / 2] starts at zero.
+    of_moved [m, 2]: the coordinate's own gradient. Fills upstream [L, R] for scatter_plane(), and
+    slope [R, H / 2], pairs both; of_weights [G, 2, 2, H / 2] starts at zero.
     """
     half = hidden.shape[1]
     for task in prange((n + CHUNK - 1) // CHUNK):
         begin, thread = task * CHUNK, numba.get_thread_id()
         count, total = min(n - begin, CHUNK), of_weights[thread]
-        rows, of_x, of_y = pairs[thread], np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
+        rows, corners = pairs[thread], wide[thread]
+        of_x, of_y = np.zeros(CHUNK, np.float32), np.zeros(CHUNK, np.float32)
         here = _part(place, begin, count)
         for i in range(count):
             for level in range(len(scales)):
@@ -347,14 +367,17 @@ def of_ambient(
             scale, mask, base = scales[level], masks[level], np.uint32(firsts[level])
             stride0, stride1 = strides[level, 0], strides[level, 1]
             corners2(here, count, scale, base, mask, stride0, stride1, hashed[level], rows)
+            for corner in range(4):
+                for i in range(count):
+                    corners[corner, i] = table[rows[corner, i]]
             for i in range(count):
                 x, y = here[0, i] * scale + ROUNDING, here[1, i] * scale + ROUNDING
                 f, g = x - np.float32(np.int32(x)), y - np.float32(np.int32(y))
                 both = upstream[level, begin + i]
                 u, v = first_of(both) * scale, second_of(both) * scale
-                a, b, c, d = rows[0, i], rows[1, i], rows[2, i], rows[3, i]
-                t00, t10 = u * table[a, 0] + v * table[a, 1], u * table[b, 0] + v * table[b, 1]
-                t01, t11 = u * table[c, 0] + v * table[c, 1], u * table[d, 0] + v * table[d, 1]
+                a, b, c, d = corners[0, i], corners[1, i], corners[2, i], corners[3, i]
+                t00, t10 = u * _low(a) + v * _high(a), u * _low(b) + v * _high(b)
+                t01, t11 = u * _low(c) + v * _high(c), u * _low(d) + v * _high(d)
                 of_x[i] += (ONE - g) * (t10 - t00) + g * (t11 - t01)
                 of_y[i] += (ONE - f) * (t01 - t00) + f * (t11 - t10)
         for i in range(count):
