@@ -34,7 +34,7 @@ def compile_ahead(portrait: Portrait, data: ClipDataModule, device: torch.device
     head, samples = trial.render_head(batch.rays, state, jitter, with_weights=True)
     assert head.weights is not None
     # Not grid.observe(): it would wait for the processes that train together.
-    cells = torch.zeros_like(samples.ray)
+    cells = trial.head_grid.cells_of(samples.points(batch.rays))
     raise_cells(trial.head_grid.value.view(-1), cells, head.weights.detach(), cells == 0, 1.0)
     with torch.no_grad():
         trial.head.density(trial.head_grid.box, cells.new_zeros(2), state)
