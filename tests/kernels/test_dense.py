@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from llvmlite import binding
+from kernels.older_processor import passes_on_an_older_processor
 from torch import Tensor
 
-from radnerf.kernels.dense import LANES, ROWS, layer, packed
+from radnerf.kernels.dense import LANES, ROWS, add_products, layer, packed, paired, slopes
 
 LIMIT = 2e-2  # of an output, a sum of dozens of products, relative to the largest
 
@@ -106,19 +103,58 @@ def test_an_odd_number_of_inputs_is_filled_up() -> None:
     assert torch.equal(as_floats(words[1])[::2], matrix[:, 2].bfloat16().float())
 
 
-def test_processors_without_such_products(tmp_path: Path) -> None:
-    """The same tests, compiled for what this processor would be without its newest parts."""
-    features = binding.get_host_cpu_features()
-    if not any(name.startswith("avx512") and has for name, has in features.items()):
-        pytest.skip("the other tests already are for such a processor")
-    older = {name: has and not name.startswith("avx512") for name, has in features.items()}
-    environment = {
-        "NUMBA_CPU_FEATURES": ",".join("-+"[has] + name for name, has in older.items()),
-        "NUMBA_CACHE_DIR": str(tmp_path),
-    }
-    command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-k", "layers or number"]
-    done = subprocess.run(
-        [*command, __file__], env=os.environ | environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert " passed" in done.stdout
+@pytest.mark.parametrize("n", [0, 1, 7, 256])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 96), (16, 64), (66, 112)])
+def test_slopes_of_layers(n: int, masked: bool, inputs: int, outputs: int) -> None:
+    """Back through a matrix [outputs, inputs], to the inputs that ReLU let pass."""
+    room, width = -(-n // ROWS) * ROWS, -(-inputs // LANES) * LANES
+    upstream, matrix = torch.randn(room + 3, outputs), torch.randn(outputs, inputs)
+    upstream[n + 3 :] = 0
+    hidden = torch.relu(torch.randn(room + 5, width))
+    out = np.full((room + 2, width // 2), 7, np.uint32)
+    active = as_words(hidden) if masked else None
+    terms, of_term = np.ones((3, width), np.float32), np.zeros(room, np.int64)
+    of_term[:n] = torch.arange(n) % 3
+    place = as_words(upstream), 3 * outputs // 2
+    if masked:
+        slopes(*place, n, packed(matrix.T), active, 4, out, 1, terms, of_term)
+    else:
+        slopes(*place, n, packed(matrix.T), active, 4, out, 1, None, None)
+    assert (out[0] == 7).all() and (out[room + 1 :] == 7).all()
+    expected = upstream[3:][:n] @ matrix
+    if masked:
+        expected = torch.where(hidden[4:][:n, :inputs] > 0, expected, 0)
+    found = as_floats(out)[1 : n + 1, :inputs]
+    assert n == 0 or (found - expected).abs().max() <= LIMIT * expected.abs().max()
+    if masked:
+        sums = torch.ones(3, inputs).index_add(0, torch.arange(n) % 3, expected)
+        assert (torch.from_numpy(terms[:, :inputs]) - sums).abs().max() <= LIMIT * sums.abs().max()
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 4, 128])
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 96), (16, 64), (32, 112)])
+def test_products_of_layers(pairs: int, inputs: int, outputs: int) -> None:
+    """What a matrix gets from the slopes of its outputs and its inputs, added up over rows."""
+    n = 2 * pairs
+    x, upstream = torch.randn(n + 2, inputs), torch.randn(n + 2, outputs)
+    one, two = np.zeros((pairs, inputs), np.uint32), np.zeros((pairs, outputs), np.uint32)
+    paired(as_words(x), 1, n, one)
+    paired(as_words(upstream), 2, n, two)
+    before = torch.randn(inputs, outputs)
+    out = before.numpy().copy()
+    add_products(one, 0, 1, inputs, inputs, pairs, two, out)
+    if pairs == 0:
+        assert np.array_equal(out, before)
+        return
+    expected = x[1 : n + 1].T @ upstream[2 : n + 2]
+
+    def evens_first(width: int) -> Tensor:
+        return torch.cat([torch.arange(0, width, 2), torch.arange(1, width, 2)])
+
+    expected = before + expected[evens_first(inputs)][:, evens_first(outputs)]
+    assert np.abs(out - expected.numpy()).max() <= LIMIT * expected.abs().max()
+
+
+def test_an_older_processor(tmp_path: Path) -> None:
+    passes_on_an_older_processor(__file__, "layers or number", tmp_path)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from radnerf.fields.encodings import GridEncoding
 from radnerf.geometry.cameras import rays_through
-from radnerf.kernels.frame.lookup import encode_plane, encode_space
 from radnerf.kernels.frame.march import FAR, TILE, Space, cull
-from radnerf.kernels.frame.workers import take
+from radnerf.kernels.lookup import encode_plane, encode_space
 from radnerf.kernels.march import march
 from radnerf.kernels.numba_runtime import serial_loop, share
+from radnerf.kernels.workers import take
 from radnerf.rendering.frame_cpu import grid_arrays
 from radnerf.rendering.frame_parts import occupied_blocks, steps_to_occupied
 

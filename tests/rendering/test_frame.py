@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from kernels.devices import device_of
+from kernels.older_processor import passes_on_an_older_processor
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -243,6 +244,11 @@ def test_layers_of_uneven_width() -> None:
     """Not as wide as whole vectors."""
     fast, plain = both(make_portrait(hidden=42, geometry_dim=42, sh_degree=3), (64, 64), camera())
     assert psnr(fast, plain) > 53
+
+
+def test_an_older_processor(tmp_path: Path) -> None:
+    chosen = "frame_is_that_of_the_reference and cpu or head_alone and cpu"
+    passes_on_an_older_processor(__file__, chosen, tmp_path)
 
 
 def test_opaque_rays_take_the_surface_behind_for_like_it() -> None:

@@ -4,6 +4,9 @@ Activations and weights are words: pairs of bfloat16, see pairs.py. Sums have 32
 with AVX512-BF16 multiply pairs at twice the rate of float32; the others unfold them first.
 
 Letters: n rows, K words of an input, O outputs, a whole number of vectors of LANES.
+
+A network's gradient takes three steps a layer: slopes() goes back through its matrix, paired()
+puts neighbouring rows together, and add_products() sums over them what the matrix gets.
 """
 
 # Numba infers the types: float32 arrays, int64 offsets.
@@ -13,7 +16,6 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt32
 from llvmlite import binding, ir
 from numba import types
@@ -22,6 +24,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from radnerf.kernels.numba_runtime import serial_loop
+from radnerf.kernels.pairs import HIGH, LOW, SIXTEEN, ZERO, pair
 
 LANES = 16  # outputs in a vector
 ROWS = 4  # computed at once: their number is rounded up to a multiple of this
@@ -60,10 +63,19 @@ WIDE = can("avx512f")
 
 def packed(matrix: Float[Tensor, "o i"]) -> UInt32[np.ndarray, "K O"]:
     """A matrix as layer() wants it: pairs of inputs, and outputs filled up to whole vectors."""
-    padded = torch.zeros(-(-len(matrix) // LANES) * LANES, matrix.shape[1] + matrix.shape[1] % 2)
-    padded[: len(matrix), : matrix.shape[1]] = matrix
-    halves = padded.bfloat16().view(len(padded), -1, 2).transpose(0, 1).contiguous()
-    return halves.view(torch.int32)[..., 0].numpy().view(np.uint32)
+    outputs, inputs = matrix.shape
+    words = np.zeros((-(-inputs // 2), -(-outputs // LANES) * LANES), np.uint32)
+    _pack(matrix.detach().numpy(), words)
+    return words
+
+
+@serial_loop
+def _pack(matrix, words):
+    outputs, inputs = matrix.shape
+    for k in range(len(words)):
+        for o in range(outputs):
+            last = matrix[o, 2 * k + 1] if 2 * k + 1 < inputs else ZERO
+            words[k, o] = pair(matrix[o, 2 * k], last)
 
 
 class _Emitter:
@@ -136,6 +148,14 @@ class _Emitter:
         bits = self.builder.add(bits, ir.Constant(WORDS, [0x8000] * LANES))
         bits = self.builder.lshr(bits, ir.Constant(WORDS, [16] * LANES))
         return self.builder.trunc(bits, HALVES)
+
+    def halves(self, words, row, column, count):
+        """Pointers to the halves of neighbouring vectors of a row of words."""
+        builder, (data, (_, across)) = self.builder, words
+        data = builder.bitcast(data, I16.as_pointer())
+        place = builder.add(builder.mul(builder.mul(row, across), self.number(2)), column)
+        places = [builder.add(place, self.number(v * LANES)) for v in range(count)]
+        return [self.at(data, place, HALVES) for place in places]
 
     def row_sums(self, rows):
         """The sums over each of ROWS vectors, as one vector."""
@@ -239,15 +259,11 @@ def _layer_block(n_vectors):
                 totals.append(emit.load(bias[0], add(mul(row, width), column), n_vectors))
             totals = emit.multiplied(totals, x[0], places, of_word, weights, width, column, n_words)
             zero = ir.Constant(FLOATS, [0.0] * LANES)
-            out, (_, across) = out
-            out = builder.bitcast(out, I16.as_pointer())
             for r, row in enumerate(totals):
                 # What is no number passes: a broken network must show.
                 row[:] = [builder.select(builder.fcmp_ordered("<", t, zero), zero, t) for t in row]
-                place = add(add(begin, i), emit.number(r))
-                place = add(mul(mul(place, across), emit.number(2)), column)
-                for v, total in enumerate(row):
-                    to = emit.at(out, add(place, emit.number(v * LANES)), HALVES)
+                halves = emit.halves(out, add(add(begin, i), emit.number(r)), column, n_vectors)
+                for to, total in zip(halves, row, strict=True):
                     builder.store(emit.rounded(total), to, align=2)
             if isinstance(signature.args[-1], types.Array):
                 (last, (n_results, _)), (results, (_, room)) = rest
@@ -320,4 +336,133 @@ def layer(
                 x, start, of_row, of_word, which, i, weights, column, bias, of_bias, out, begin,
                 last, results,
             )  # fmt: skip
+        column += LANES
+
+
+def _slopes_block(n_vectors):
+    @intrinsic
+    def block(
+        context, x, start, i, weights, column, active, begin, out, place, terms, of_term
+    ):  # fmt: skip
+        def generate(context, builder, signature, arguments):
+            (x, (_, of_row)), start, i, (weights, (n_words, width)), column, *rest = _arrays(
+                context, builder, signature, arguments
+            )
+            active, begin, out, place, terms, of_term = rest
+            emit, add = _Emitter(builder), builder.add
+            nothing, none = ir.Constant(FLOATS, [0.0] * LANES), ir.Constant(HALVES, [0] * LANES)
+            rows = [add(i, emit.number(r)) for r in range(ROWS)]
+            places = [add(start, builder.mul(row, of_row)) for row in rows]
+            totals = [[nothing] * n_vectors for _ in rows]
+            one = emit.number(1)
+            totals = emit.multiplied(totals, x, places, one, weights, width, column, n_words)
+            for row, total in zip(rows, totals, strict=True):
+                if isinstance(signature.args[5], types.Array):
+                    passed = emit.halves(active, add(begin, row), column, n_vectors)
+                    for v, halves in enumerate(passed):
+                        # Activations are not negative: as numbers, those that passed are above 0.
+                        is_on = builder.icmp_signed(">", builder.load(halves, align=2), none)
+                        total[v] = builder.select(is_on, total[v], nothing)
+                halves = emit.halves(out, add(place, row), column, n_vectors)
+                for to, value in zip(halves, total, strict=True):
+                    builder.store(emit.rounded(value), to, align=2)
+                if isinstance(signature.args[9], types.Array):
+                    which = builder.load(builder.gep(of_term[0], [row]))
+                    begins = add(builder.mul(which, width), column)
+                    for v, value in enumerate(total):
+                        to = emit.at(terms[0], add(begins, emit.number(v * LANES)), FLOATS)
+                        builder.store(builder.fadd(builder.load(to, align=4), value), to, align=4)
+            return context.get_dummy_value()
+
+        index = types.int64
+        return types.void(
+            x, index, index, weights, index, active, index, out, index, terms, of_term
+        ), generate
+
+    return block
+
+
+def _sums_block(n_vectors):
+    @intrinsic
+    def block(context, x, start, of_row, of_word, i, n_words, slopes, column, out):
+        def generate(context, builder, signature, arguments):
+            (x, _), start, of_row, of_word, i, n_words, (slopes, (_, width)), column, (out, _) = (
+                _arrays(context, builder, signature, arguments)
+            )
+            emit, add, mul = _Emitter(builder), builder.add, builder.mul
+            rows = [add(i, emit.number(r)) for r in range(ROWS)]
+            places = [add(start, mul(row, of_row)) for row in rows]
+            to = [add(mul(row, width), column) for row in rows]
+            totals = [emit.load(out, place, n_vectors) for place in to]
+            totals = emit.multiplied(totals, x, places, of_word, slopes, width, column, n_words)
+            for place, total in zip(to, totals, strict=True):
+                for v, value in enumerate(total):
+                    pointer = emit.at(out, add(place, emit.number(v * LANES)), FLOATS)
+                    builder.store(value, pointer, align=4)
+            return context.get_dummy_value()
+
+        index = types.int64
+        return types.void(x, index, index, index, index, index, slopes, index, out), generate
+
+    return block
+
+
+_slopes4, _slopes1 = _slopes_block(4), _slopes_block(1)
+_sums4, _sums1 = _sums_block(4), _sums_block(1)
+
+
+@serial_loop
+def slopes(x, start, n, weights, active, begin, out, place, terms, of_term):
+    """Slopes weights x of a layer's n inputs, rounded up to a multiple of ROWS, from its outputs'.
+
+    Args:
+        x, start: word k of row r is x.flat[start + r x.shape[1] + k].
+        weights: [K, O]: packed() from the transposed matrix.
+        active, begin: activations of the inputs [rows, O / 2], and where their rows begin: slopes
+            of those that ReLU held back are 0. Or None.
+        out, place: [rows, O / 2]: gets words of the slopes from row `place` on.
+        terms, of_term: [t, O], whose rows of_term [n rounded up] the slopes are added to. Or None.
+    """
+    column, width = 0, weights.shape[1]
+    if WIDE:
+        while column + 4 * LANES <= width:
+            for i in range(0, n, ROWS):
+                _slopes4(x, start, i, weights, column, active, begin, out, place, terms, of_term)
+            column += 4 * LANES
+    while column < width:
+        for i in range(0, n, ROWS):
+            _slopes1(x, start, i, weights, column, active, begin, out, place, terms, of_term)
+        column += LANES
+
+
+@serial_loop
+def paired(x, begin, n, out):
+    """Rows two by two: out [n / 2, 2 K] has a column's two numbers in a word, evens first.
+
+    x [rows, K]: words of rows begin .. begin + n, an even number.
+    """
+    half = out.shape[1] // 2
+    for k in range(n // 2):
+        one, two = x[begin + 2 * k], x[begin + 2 * k + 1]
+        for j in range(half):
+            out[k, j] = (one[j] & LOW) | (two[j] << SIXTEEN)
+        for j in range(half):
+            out[k, half + j] = (one[j] >> SIXTEEN) | (two[j] & HIGH)
+
+
+@serial_loop
+def add_products(x, start, of_row, of_word, n, n_words, slopes, out):
+    """Add to out [n, O], n a multiple of ROWS, the products of x with slopes [n_words, O].
+
+    Word k of row r of x is x.flat[start + r of_row + k of_word].
+    """
+    column, width = 0, slopes.shape[1] if n_words else 0
+    if WIDE:
+        while column + 4 * LANES <= width:
+            for i in range(0, n, ROWS):
+                _sums4(x, start, of_row, of_word, i, n_words, slopes, column, out)
+            column += 4 * LANES
+    while column < width:
+        for i in range(0, n, ROWS):
+            _sums1(x, start, of_row, of_word, i, n_words, slopes, column, out)
         column += LANES

@@ -7,9 +7,10 @@ import inspect
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -56,10 +57,21 @@ def _compile(
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     options["parallel"] = parallel
     try:
-        return numba.njit(cache=True, **options)(_bare(function))
+        compiled = numba.njit(cache=True, **options)(_bare(function))
     except RuntimeError:
         # Neither beside the package nor in the user's folder can the result be kept.
         return numba.njit(**options)(_bare(function))
+    # Numba compiles anew when the function's own file has changed; what it calls is in others.
+    compiled._cache._cache_file._source_stamp = sources()
+    return compiled
+
+
+@cache
+def sources() -> tuple[tuple[str, int, int], ...]:
+    """What changes when a file of kernels does."""
+    folder = Path(__file__).parent
+    files = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob("*.py")}
+    return tuple(sorted((name, file.st_mtime_ns, file.st_size) for name, file in files.items()))
 
 
 def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,10 +103,17 @@ def share(compiled: Callable[..., None], *arguments: Any) -> None:
     arguments would take Numba three times as long to compile.
     """
     pool = _thread_pool(os.getpid())
-    others = [pool.submit(compiled, worker, *arguments) for worker in range(1, threads())]
-    compiled(0, *arguments)
+    with _sharing:  # they may wait for each other, so all of them must run
+        others = [pool.submit(compiled, worker, *arguments) for worker in range(1, threads())]
+        try:
+            compiled(0, *arguments)
+        finally:
+            wait(others)
     for other in others:
         other.result()
+
+
+_sharing = threading.Lock()
 
 
 @cache

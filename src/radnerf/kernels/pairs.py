@@ -4,9 +4,6 @@ A pair is the uint32 that holds two neighbouring bfloat16: the low half is the f
 and the inputs of matrix products are kept that way, which halves the memory that a lookup touches.
 What is multiplied with pairs has its even columns before its odd ones, so that loops become vector
 code.
-
-Numba's cache does not notice a change here: clear it (__pycache__) beside the loops that import
-this file.
 """
 
 # Numba infers the types: float32 arrays, int64 offsets.
@@ -23,12 +20,13 @@ from numba.extending import intrinsic
 
 from radnerf.kernels.numba_runtime import inlined
 
-HIGH = np.uint32(0xFFFF0000)
+LOW, HIGH = np.uint32(0xFFFF), np.uint32(0xFFFF0000)
 HALF = np.uint32(0x8000)  # rounds to the nearest when the lower half is cut off
 SIXTEEN = np.uint32(16)
 ROUNDING = np.float32(0.5)
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 LOG2_E, LN_2 = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
+LARGEST = np.float32(15)  # logarithm of a density, see fields/head.py
 E2, E3, E4, E5, E6 = (np.float32(1 / math.factorial(k)) for k in range(2, 7))
 
 
@@ -61,6 +59,14 @@ def second_of(pair):
 @inlined
 def pair(first, second):
     return ((as_bits(first) + HALF) >> SIXTEEN) | ((as_bits(second) + HALF) & HIGH)
+
+
+@inlined
+def passes(activation):
+    """Mask of the halves of a pair that the ReLU, which gave this activation, let through."""
+    first = LOW if activation & np.uint32(0x7FFF) else np.uint32(0)
+    second = HIGH if activation & np.uint32(0x7FFF0000) else np.uint32(0)
+    return first | second
 
 
 @inlined
@@ -136,14 +142,3 @@ def corners3(place, n, scale, first, mask, stride0, stride1, stride2, hashed, ro
         rows[5, i] = first + np.uint32(sum3(d, b, f, hashed) & mask)
         rows[6, i] = first + np.uint32(sum3(a, e, f, hashed) & mask)
         rows[7, i] = first + np.uint32(sum3(d, e, f, hashed) & mask)
-
-
-@inlined
-def last_layer2(hidden, weights):
-    """Two outputs of a row of pairs, after the ReLU."""
-    x, y = ZERO, ZERO
-    for k in range(len(hidden)):
-        a, b = positive(first_of(hidden[k])), positive(second_of(hidden[k]))
-        x += weights[0, 0, k] * a + weights[0, 1, k] * b
-        y += weights[1, 0, k] * a + weights[1, 1, k] * b
-    return x, y

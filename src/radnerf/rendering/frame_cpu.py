@@ -5,7 +5,6 @@ All buffers are made once; weights are put in the loops' order once.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from radnerf.fields.torso import TorsoState
 from radnerf.geometry.cameras import pixel_directions
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.kernels.dispatch import BACKENDS
-from radnerf.kernels.grid_encode.cpu import described
 from radnerf.rendering.frame_parts import (
     HeadMatrices,
     Image,
@@ -250,21 +248,11 @@ class _Torso:
 
 def grid_arrays(encoding: GridEncoding) -> Any:
     """A grid as the loops want it."""
-    from radnerf.kernels.frame.lookup import Grid
+    from radnerf.kernels.lookup import empty_grid, fill
 
-    pairs = encoding.table.detach().to(torch.bfloat16).contiguous().view(torch.int32)
-    rows, offsets = pairs.view(-1).numpy().view(np.uint32), encoding.levels.offsets
-    levels = [rows[begin:end] for begin, end in pairwise(offsets)]
-    scales, firsts, masks, strides, hashed = described(encoding.levels)
-    return Grid(
-        table=np.concatenate([np.append(level, level[0]) for level in levels]),
-        scales=scales,
-        firsts=firsts + np.arange(len(firsts)),
-        masks=masks,
-        strides=strides,
-        hashed=hashed,
-        adjacent=(strides[:, 0] == 1) & ~hashed,
-    )
+    grid = empty_grid(encoding.levels)
+    fill(0, 1, encoding.table.detach().contiguous().numpy(), grid)
+    return grid
 
 
 def _whole(matrix: Float[Tensor, "n o"]) -> Float[np.ndarray, "n padded"]:

@@ -1,9 +1,9 @@
 """The head's samples in training on CPU cores: no sample behind an opaque one is ever shaded.
 
 One autograd function takes the place of the encoders, networks and encodings of HeadField. Rays
-take a few samples a round; what the rounds compute lies row after row in buffers that the backward
-pass multiplies at once. Between the matrix products, which are torch's own, run the loops of
-kernels/shade. What depends on a frame or on a ray alone enters as a term of its own.
+take a few samples a round; what the rounds compute lies row after row in buffers for the way back.
+All work is done by the loops of kernels/shade. What depends on a frame or on a ray alone enters as
+a term of its own.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from radnerf import kernels
 from radnerf.fields.head import HeadField, HeadState
 from radnerf.kernels.dispatch import AUTO, BACKENDS
 from radnerf.kernels.encodings import sh_encode
-from radnerf.kernels.grid_encode.cpu import described
 from radnerf.kernels.grid_encode.levels import GridLevels
-from radnerf.kernels.mlp.cpu import matrix_dtype
 from radnerf.rendering.head_parts import (
     by_halves,
     coordinate,
-    evens_first,
     head_differs,
     head_grids,
     head_networks,
@@ -38,8 +36,8 @@ from radnerf.types import FieldOutput, Rays, Samples
 log = logging.getLogger(__name__)
 _logged: set[str | None] = set()
 
-AT_ONCE = (3, 2, 3)  # samples of a ray in the first rounds; the last round takes all that are left
-ROUND = 1024  # matrix products have few different sizes: torch prepares each one once
+AT_ONCE = (2, 2, 3)  # samples of a ray in the first rounds; the last round takes all that are left
+SPARE = 4  # rows at most that are computed beyond the last one
 
 
 def can_shade(field: HeadField, rays: Rays) -> bool:
@@ -78,258 +76,254 @@ def shade(
     spatial, point, view = field.spatial.width, sigma.point_dim, field.sh_degree**2
     # The colour's first layer follows the density's last one without anything between them.
     of_geometry = c[0][:, view : color.point_dim] @ s[2][1:]
-    spare = torch.zeros_like(s[2][:1])  # pairs need an even number
-    of_appearance = state.appearance @ evens_first(c[0][:, color.point_dim :]).T
+    of_appearance = state.appearance @ c[0][:, color.point_dim :].T
     harmonics = sh_encode(rays.directions, field.sh_degree)
     density, rgb, moved = _Shade.apply(
-        _Task(field, samples, rays, state, stop),
+        *_batch(field, samples, rays, state, stop),
         *(grid.table for grid in head_grids(field)),
-        state.code @ evens_first(a[0][:, spatial:]).T,
-        state.eye @ evens_first(s[0][:, point:]).T,
-        torch.addmm(of_appearance[rays.frame], harmonics, evens_first(c[0][:, :view]).T),
+        state.code @ a[0][:, spatial:].T,
+        state.eye @ s[0][:, point:].T,
+        torch.addmm(of_appearance.index_select(0, rays.frame), harmonics, c[0][:, :view].T),
         a[0][:, :spatial],
         a[1],
         a[2],
         s[0][:, :point],
         s[1],
-        torch.cat([of_geometry, s[2][:1], spare]),
+        s[2][:1],
+        of_geometry,
         c[1],
     )
     return FieldOutput(density, rgb, moved)
 
 
-class _Task:
-    """What a call works on, apart from what is learned."""
-
-    def __init__(
-        self, field: HeadField, samples: Samples, rays: Rays, state: HeadState, stop: float
-    ) -> None:
-        self.t, self.dt, self.offsets = samples.t, samples.dt, samples.offsets
-        self.origins, self.directions = rays.origins.contiguous(), rays.directions.contiguous()
-        self.frame = rays.frame
-        product = coordinate(field).eye_product
-        self.product = product != 0
-        self.eye = (product * state.eye[:, 0]).detach()
-        low, high = field.box
-        self.to_unit = low, 1 / (high - low)
-        self.opaque = np.float32(-math.log(stop)) if stop > 0 else np.float32(np.inf)
-        self.levels = tuple(grid.levels for grid in head_grids(field))
-
-
 class _Shade(torch.autograd.Function):
-    """Tables, then the terms of frames (audio, eyes) and rays (view), then matrices [out, in].
-
-    Terms have their even columns first.
-    """
+    """Tables, then the terms of frames (audio, eyes) and rays (view), then matrices [out, in]."""
 
     @staticmethod
-    def forward(ctx: Any, task: _Task, *learned: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        from radnerf.kernels.numba_runtime import run
-        from radnerf.kernels.shade import loops
+    def forward(
+        ctx: Any, batch: Any, levels: tuple[GridLevels, ...], *learned: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        from radnerf.kernels.lookup import empty_grid
+        from radnerf.kernels.numba_runtime import share, threads
+        from radnerf.kernels.shade.networks import forward
 
         tables, terms, matrices = learned[:2], learned[2:5], learned[5:]
-        of_audio, of_eye, of_view = (term.detach().contiguous() for term in terms)
-        to_ambient, ambient_hidden, to_coordinate, to_sigma, sigma_hidden, to_out, to_colour = (
-            matrix.detach() for matrix in matrices
-        )
-        m, n = len(task.t), len(task.origins)
-        rows = -(-m // ROUND) * ROUND
-        spatial, ambient = (levels.n_levels for levels in task.levels)  # in pairs
-        entries = [_wide(table) for table in tables]
-        levels = [described(level) for level in task.levels]
-        scratch, dealt = _scratch(ambient), _dealt(spatial)
+        m, grids = len(batch.t), [empty_grid(level) for level in levels]
+        spatial, ambient = (level.n_levels for level in levels)
+        net = _forward(terms, [matrix.detach() for matrix in matrices])
+        rows = _rows(m, spatial * (1 + batch.product) + ambient, net.nothing.shape[1])
         density, rgb, moved = torch.zeros(m), torch.zeros(m, 3), torch.zeros(m, 2)
-        features = _rows(rows, to_sigma.shape[1])
-        a1, a2 = _rows(rows, len(to_ambient)), _rows(rows, len(ambient_hidden))
-        s1, s2 = _rows(rows, len(to_sigma)), _rows(rows, len(sigma_hidden))
-        out = _rows(rows, len(to_out))
-        place, at, xy = (torch.empty(width, rows) for width in (3, 2, 2))
-        solid = _unsigned(torch.empty(spatial, rows, dtype=torch.int32))
-        frame, sample, ray = (torch.empty(rows, dtype=torch.long) for _ in range(3))
-        row = torch.full((m,), -1)
-        state = torch.zeros(1, dtype=torch.long)
-        taken = torch.zeros(n, dtype=torch.long)
-        last_ambient, last_colour = by_halves(to_coordinate), by_halves(to_colour)
-        weights = [
-            matrix.T.to(matrix_dtype()).contiguous()
-            for matrix in (to_ambient, ambient_hidden, to_sigma, sigma_hidden, to_out)
-        ]
-        for at_once in (*AT_ONCE, m):
-            begin = int(state)
-            run(
-                loops.schedule, task.offsets, task.dt, density, task.opaque, at_once, state,
-                taken, sample, ray, row,
-            )  # fmt: skip
-            end = int(state)
-            part = slice(begin, min(rows, begin + -(-(end - begin) // ROUND) * ROUND))
-            features[end : end + ROUND] = 0
-            run(
-                loops.locate, begin, end, sample, ray, task.t, task.origins, task.directions,
-                task.frame, *task.to_unit, place, frame,
-            )  # fmt: skip
-            run(loops.encode_space, begin, end, place, entries[0], *dealt, *levels[0], solid)
-            run(loops.lay_out, begin, end, solid, frame, task.eye, task.product, _pairs(features))
-            _multiply(features[part, : 2 * spatial], weights[0], a1[part])
-            run(loops.rectify, begin, end, _pairs(a1), of_audio, frame)
-            _multiply(a1[part], weights[1], a2[part]).relu_()
-            run(
-                loops.encode_ambient, begin, end, _pairs(a2), last_ambient, sample,
-                entries[1], *levels[1], *scratch, at, xy, _pairs(features), spatial, moved,
-            )  # fmt: skip
-            _multiply(features[part], weights[2], s1[part])
-            run(loops.rectify, begin, end, _pairs(s1), of_eye, frame)
-            _multiply(s1[part], weights[3], s2[part]).relu_()
-            _multiply(s2[part], weights[4], out[part])
-            run(
-                loops.colour, begin, end, _pairs(out), of_view, last_colour, sample, ray,
-                density, rgb,
-            )  # fmt: skip
-        ctx.task, ctx.n_rows, ctx.n_frames = task, end, len(of_audio)
-        for activations in (a1, a2, s1, s2):
-            activations[end : end + ROUND] = 0
-        ctx.arrays = (last_ambient, last_colour), (place, at, xy, frame, sample, row)
-        ctx.save_for_backward(*tables, features, a1, a2, s1, s2, out, rgb, *weights)
+        share(
+            forward, threads(), np.zeros(1, np.int64), np.array([*AT_ONCE, m]), batch, rows, net,
+            *(table.detach().contiguous().numpy() for table in tables), *grids, density.numpy(),
+            rgb.numpy(), moved.numpy(),
+        )  # fmt: skip
+        end = rows.ends[-1]
+        # Rows go on to whole blocks of them, which must add nothing.
+        for activations in (rows.a1, rows.a2, rows.s1, rows.s2, rows.features.T):
+            activations[end : end + SPARE] = 0
+        ctx.kept = batch, grids, rows
+        ctx.save_for_backward(*learned, rgb)
         return density, rgb, moved
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        from radnerf.kernels.numba_runtime import run
-        from radnerf.kernels.shade import loops
+        from radnerf.kernels.numba_runtime import share, threads
+        from radnerf.kernels.shade.networks import backward
 
-        task, n = ctx.task, ctx.n_rows
-        space, plane, features, a1, a2, s1, s2, out, rgb, *weights = ctx.saved_tensors
-        to_ambient, ambient_hidden, to_sigma, sigma_hidden, to_out = weights
-        (last_ambient, last_colour), (place, at, xy, frame, sample, row) = ctx.arrays
-        of_density, of_rgb, of_moved = (gradient.contiguous() for gradient in upstream)
-        spatial, ambient = (levels.n_levels for levels in task.levels)
-        levels = [described(level) for level in task.levels]
-        threads = _threads()
-        part = slice(0, min(len(features), -(-n // ROUND) * ROUND))
-
-        slope = torch.zeros_like(out[part])
-        of_view = torch.empty(len(task.origins), len(last_colour[0, 0]) * 2)
-        of_last_colour = np.zeros((threads, *last_colour.shape), np.float32)
-        run(
-            loops.of_colour, task.offsets, row, _pairs(out), last_colour, rgb, of_density,
-            of_rgb, _pairs(slope), of_view, of_last_colour,
+        batch, grids, rows = ctx.kept
+        *learned, rgb = ctx.saved_tensors
+        tables, terms, matrices = learned[:2], learned[2:5], learned[5:]
+        room, hidden = len(rows.sample), 2 * rows.c.shape[1]
+        sums = _sums(tables, len(rows.features), hidden, len(terms[0]), len(batch.frame), grids)
+        share(
+            backward, threads(), np.zeros(1, np.int64), batch, rows,
+            _backward([matrix.detach() for matrix in matrices]), sums, *grids, rgb.numpy(),
+            *(gradient.contiguous().numpy() for gradient in upstream),
+            np.zeros((room, hidden // 2 + 1), np.uint32),
+            *(np.empty((len(grid.scales), room), np.uint32) for grid in reversed(grids)),
         )  # fmt: skip
-        of_out = _product(slope.T, s2[part])
-        slope = _product(slope, to_out.T)
-        run(loops.of_rectify, n, _pairs(s2), _pairs(slope))
-        of_sigma_hidden = _product(slope.T, s1[part])
-        slope = _product(slope, sigma_hidden.T)
-        of_eye = np.zeros((threads, ctx.n_frames, len(sigma_hidden)), np.float32)
-        run(loops.of_biased, n, _pairs(s1), frame, _pairs(slope), of_eye)
-        of_to_sigma = _product(slope.T, features[part])
-        of_features = _product(slope, to_sigma.T)
-
-        slope = torch.zeros_like(a2[part])
-        flat = torch.empty(ambient, len(slope), dtype=torch.int32)
-        of_last_ambient = np.zeros((threads, *last_ambient.shape), np.float32)
-        run(
-            loops.of_ambient, n, sample, of_moved, at, xy, _pairs(a2), last_ambient, _wide(plane),
-            *levels[1], *_scratch(0), _pairs(of_features), spatial, _unsigned(flat),
-            _pairs(slope), of_last_ambient,
-        )  # fmt: skip
-        of_ambient_hidden = _product(slope.T, a1[part])
-        slope = _product(slope, ambient_hidden.T)
-        of_audio = np.zeros((threads, ctx.n_frames, len(ambient_hidden)), np.float32)
-        run(loops.of_biased, n, _pairs(a1), frame, _pairs(slope), of_audio)
-        of_to_ambient = _product(slope.T, features[part, : 2 * spatial])
-        of_coordinate = _product(slope, to_ambient.T)
-
-        solid = torch.empty(spatial, len(slope), dtype=torch.int32)
-        run(
-            loops.of_space, n, _pairs(of_features), _pairs(of_coordinate), frame, task.eye,
-            task.product, _unsigned(solid),
-        )  # fmt: skip
+        of_audio, of_eye, _ = terms
+        to_ambient, ambient_hidden, to_coordinate, to_sigma = matrices[:4]
+        sigma_hidden, to_density, to_color, to_rgb = matrices[4:]
         return (
             None,
-            _scattered(loops.scatter_space, n, place, solid, task.levels[0], space.shape),
-            _scattered(loops.scatter_plane, n, xy, flat, task.levels[1], plane.shape),
-            torch.from_numpy(of_audio.sum(0)),
-            torch.from_numpy(of_eye.sum(0)),
-            of_view,
-            of_to_ambient.float(),
-            of_ambient_hidden.float(),
-            _from_halves(of_last_ambient),
-            of_to_sigma.float(),
-            of_sigma_hidden.float(),
-            of_out.float(),
-            _from_halves(of_last_colour),
+            None,
+            _total(sums.space),
+            _total(sums.plane),
+            _total(sums.of_audio)[:, : of_audio.shape[1]],
+            _total(sums.of_eye)[:, : of_eye.shape[1]],
+            torch.from_numpy(sums.of_view)[:, : len(to_color)],
+            _of_inputs(sums.to_ambient, to_ambient),
+            _of_hidden(sums.ambient_hidden, ambient_hidden),
+            _of_last(sums.to_coordinate, to_coordinate),
+            _of_inputs(sums.to_sigma, to_sigma),
+            _of_hidden(sums.sigma_hidden, sigma_hidden),
+            _of_last(sums.to_density, to_density),
+            _of_hidden(sums.to_color, to_color),
+            _of_last(sums.to_rgb, to_rgb),
         )
 
 
-def _scattered(
-    loop: Any, n: int, place: Tensor, upstream: Tensor, levels: GridLevels, shape: torch.Size
-) -> Tensor:
-    """Gradient of a table [entries, 2] from that of its features, upstream [L, rows]: pairs."""
-    from radnerf.kernels.numba_runtime import run
+def _batch(
+    field: HeadField, samples: Samples, rays: Rays, state: HeadState, stop: float
+) -> tuple[Any, tuple[GridLevels, ...]]:
+    """What a call works on, apart from what is learned, and the grids' levels."""
+    from radnerf.kernels.shade.networks import Batch
 
-    order, copies = _dealt(levels.n_levels)
-    gradients = torch.zeros(copies, shape.numel())
-    run(loop, n, place, _unsigned(upstream), order, *described(levels), gradients)
-    return (gradients[0] if copies == 1 else gradients.sum(0)).view(shape)
+    product = coordinate(field).eye_product
+    low, high = field.box
+    batch = Batch(
+        t=samples.t.numpy(),
+        dt=samples.dt.numpy(),
+        offsets=samples.offsets.numpy(),
+        origins=rays.origins.contiguous().numpy(),
+        directions=rays.directions.contiguous().numpy(),
+        frame=rays.frame.contiguous().numpy(),
+        low=low.numpy(),
+        per_unit=(1 / (high - low)).numpy(),
+        eye=(product * state.eye[:, 0]).detach().numpy(),
+        product=product != 0,
+        opaque=np.float32(-math.log(stop)) if stop > 0 else np.float32(np.inf),
+    )
+    return batch, tuple(grid.levels for grid in head_grids(field))
 
 
-def _dealt(levels: int) -> tuple[np.ndarray, int]:
-    """The order in which tasks own levels, and how many share one: see loops.encode_space."""
+def _forward(terms: tuple[Tensor, ...], matrices: list[Tensor]) -> Any:
+    """What networks.forward() multiplies with."""
+    from radnerf.kernels.dense import packed
+    from radnerf.kernels.shade.networks import Forward
+
+    to_ambient, ambient_hidden, to_coordinate, to_sigma, sigma_hidden, density, color, rgb = (
+        matrices
+    )
+    of_audio, of_eye, of_view = (_padded(term.detach()).contiguous().numpy() for term in terms)
+    return Forward(
+        to_ambient=packed(to_ambient),
+        ambient_hidden=packed(ambient_hidden),
+        to_coordinate=_padded(to_coordinate).numpy(),
+        to_sigma=packed(to_sigma),
+        sigma_hidden=packed(sigma_hidden),
+        to_density=_padded(density).numpy(),
+        to_color=packed(color),
+        to_rgb=_padded(rgb).numpy(),
+        nothing=np.zeros_like(of_audio[:1]),
+        of_audio=of_audio,
+        of_eye=of_eye,
+        of_view=of_view,
+    )
+
+
+def _backward(matrices: list[Tensor]) -> Any:
+    """What networks.backward() multiplies with."""
+    from radnerf.kernels.dense import packed
+    from radnerf.kernels.shade.networks import Backward
+
+    to_ambient, ambient_hidden, to_coordinate, to_sigma, sigma_hidden, density, color, rgb = (
+        matrices
+    )
+    return Backward(
+        to_color=packed(torch.cat([_padded(color.T), density.T], 1)),
+        sigma_hidden=packed(sigma_hidden.T),
+        to_sigma=packed(to_sigma.T),
+        ambient_hidden=packed(ambient_hidden.T),
+        to_ambient=packed(to_ambient.T),
+        to_coordinate=by_halves(_padded(to_coordinate)),
+        to_rgb=by_halves(_padded(rgb)),
+    )
+
+
+def _rows(m: int, words: int, hidden: int) -> Any:
+    """Buffers for so many samples, and for whole pieces of them."""
+    from radnerf.kernels.shade.networks import PIECE, Rows
+
+    room = m + PIECE
+
+    def layer() -> np.ndarray:
+        return np.empty((room, hidden // 2), np.uint32)
+
+    return Rows(
+        sample=np.empty(room, np.int64),
+        ray=np.zeros(room, np.int64),
+        frame=np.zeros(room, np.int64),
+        row=np.full(m, -1),
+        ends=np.zeros(len(AT_ONCE) + 1, np.int64),
+        place=np.empty((3, room), np.float32),
+        coordinate=np.empty((2, room), np.float32),
+        point=np.empty((2, room), np.float32),
+        features=np.empty((words, room), np.uint32),
+        a1=layer(),
+        a2=layer(),
+        s1=layer(),
+        s2=layer(),
+        c=layer(),
+        logarithm=np.empty(room, np.float32),
+    )
+
+
+def _sums(
+    tables: list[Tensor], words: int, hidden: int, n_frames: int, n_rays: int, grids: list[Any]
+) -> Any:
+    """Where networks.backward() adds up."""
+    from radnerf.kernels.dense import ROWS
     from radnerf.kernels.numba_runtime import threads
+    from radnerf.kernels.shade.networks import Sums
 
-    # More threads than levels: each group of levels gets a share of the rows, and a copy.
-    copies = -(-threads() // levels)
-    # Neighbouring levels cost alike: deal them to the threads in turn.
-    tasks = np.arange(copies * levels)
-    order = np.concatenate([tasks[first :: threads()] for first in range(threads())])
-    return order, copies
+    def zeros(*shape: int) -> np.ndarray:
+        return np.zeros((threads(), *shape), np.float32)
 
+    def of_table(table: Tensor, grid: Any) -> np.ndarray:
+        # More threads than levels: each group of them adds up a share of the rows.
+        return np.empty((-(-threads() // len(grid.scales)), *table.shape), np.float32)
 
-def _multiply(x: Tensor, matrix: Tensor, out: Tensor) -> Tensor:
-    """x @ matrix into out; where the processor has no 16-bit products, in float32."""
-    if matrix.dtype == out.dtype:
-        return torch.mm(x, matrix, out=out)
-    return out.copy_(x.float() @ matrix)
-
-
-def _product(x: Tensor, y: Tensor) -> Tensor:
-    """x @ y, rounded to 16 bits."""
-    if matrix_dtype() == torch.bfloat16:
-        return x @ y
-    return (x.float() @ y.float()).bfloat16()
-
-
-def _rows(rows: int, columns: int) -> Tensor:
-    return torch.empty(rows, columns, dtype=torch.bfloat16)
-
-
-def _pairs(rows: Tensor) -> np.ndarray:
-    """Rows of bfloat16 as the loops want them."""
-    return rows.view(torch.int32).numpy().view(np.uint32)
+    inputs, spatial = (-(-n // ROWS) * ROWS for n in (2 * words, 2 * len(grids[0].scales)))
+    return Sums(
+        to_color=zeros(hidden, hidden),
+        to_density=zeros(2, hidden // 2),
+        sigma_hidden=zeros(hidden, hidden),
+        to_sigma=zeros(inputs, hidden),
+        ambient_hidden=zeros(hidden, hidden),
+        to_ambient=zeros(spatial, hidden),
+        to_coordinate=zeros(2, 2, hidden // 2),
+        of_audio=zeros(n_frames, hidden),
+        to_rgb=zeros(3, 2, hidden // 2),
+        of_eye=zeros(n_frames, hidden),
+        of_view=np.empty((n_rays, hidden), np.float32),
+        space=of_table(tables[0], grids[0]),
+        plane=of_table(tables[1], grids[1]),
+    )
 
 
-def _unsigned(pairs: Tensor) -> np.ndarray:
-    return pairs.numpy().view(np.uint32)
+def _total(sums: np.ndarray) -> Tensor:
+    """The workers' sums added up."""
+    return torch.from_numpy(sums[0] if len(sums) == 1 else sums.sum(0))
 
 
-def _wide(table: Tensor) -> np.ndarray:
-    """A table's rows of two float32 as one number of 64 bits each."""
-    return table.detach().contiguous().view(torch.int64)[:, 0].numpy().view(np.uint64)
+def _in_order(values: Float[Tensor, "... h"]) -> Float[Tensor, "... h"]:
+    """Hidden units that came evens first."""
+    return values.unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2)
 
 
-def _from_halves(sums: Float[np.ndarray, "threads o 2 half"]) -> Float[Tensor, "o i"]:
-    """The threads' sums added up, with columns in order again."""
-    return torch.from_numpy(sums.sum(0)).transpose(1, 2).flatten(1)
+def _of_hidden(sums: np.ndarray, matrix: Tensor) -> Tensor:
+    """Gradient of a matrix between hidden layers."""
+    outputs, inputs = matrix.shape
+    return _in_order(_in_order(_total(sums)).T)[:outputs, :inputs]
 
 
-def _threads() -> int:
-    from numba.core import config
+def _of_inputs(sums: np.ndarray, matrix: Tensor) -> Tensor:
+    """Gradient of a first layer."""
+    outputs, inputs = matrix.shape
+    return _in_order(_total(sums))[:inputs, :outputs].T
 
-    return int(config.NUMBA_NUM_THREADS)
+
+def _of_last(sums: np.ndarray, matrix: Tensor) -> Tensor:
+    """Gradient of a last layer."""
+    outputs, inputs = matrix.shape
+    return _in_order(_total(sums).reshape(outputs, -1))[:, :inputs]
 
 
-def _scratch(levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """What each thread of a loop writes to, see loops.encode_ambient."""
-    from radnerf.kernels.shade.loops import CHUNK
+def _padded(matrix: Float[Tensor, "o h"]) -> Float[Tensor, "o padded"]:
+    """Hidden units filled up to whole vectors."""
+    from radnerf.kernels.dense import LANES
 
-    shape = _threads(), 8 + levels, CHUNK
-    return np.empty(shape, np.uint32), np.empty((shape[0], 4, CHUNK), np.uint64)
+    return pad(matrix, (0, -matrix.shape[1] % LANES))

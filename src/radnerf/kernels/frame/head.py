@@ -19,14 +19,13 @@ from jaxtyping import Float, Int, UInt32, UInt64
 
 from radnerf.kernels.dense import layer
 from radnerf.kernels.encodings.loops import harmonics_of
-from radnerf.kernels.frame.lookup import encode_plane, encode_space
 from radnerf.kernels.frame.march import FAR, enter, middle, next_sample
-from radnerf.kernels.frame.workers import take
+from radnerf.kernels.lookup import encode_plane, encode_space
 from radnerf.kernels.numba_runtime import inlined, serial_loop
-from radnerf.kernels.pairs import ONE, TWO, ZERO, exp, pair, sigmoid, tanh, unit
+from radnerf.kernels.pairs import LARGEST, ONE, TWO, ZERO, exp, pair, sigmoid, tanh, unit
+from radnerf.kernels.workers import take
 
 POOL = 256  # rays
-LARGEST = np.float32(15)  # logarithm of a density, see fields/head.py
 
 
 class HeadNet(NamedTuple):

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float, Int, UInt32, UInt64
 
 from radnerf.kernels.dense import layer
-from radnerf.kernels.frame.lookup import encode_plane
-from radnerf.kernels.frame.workers import take
+from radnerf.kernels.lookup import encode_plane
 from radnerf.kernels.numba_runtime import inlined, serial_loop
 from radnerf.kernels.pairs import ONE, TWO, ZERO, pair, sigmoid, unit
+from radnerf.kernels.workers import take
 
 PIXELS = 256
 HALVINGS = 4  # of an angle, before its sine is a short series

@@ -1,0 +1,519 @@
+"""The head in training on CPU cores, there and back: grids, networks, colours.
+
+Rays take a few samples a round, so that those behind an opaque one are never shaded; every sample
+that is shaded has a row. Grids are read and written level by level, since a level fits in a core's
+own cache and all of them do not; networks a piece of a few hundred rows at a time, for which the
+same is true. Every worker takes every so manieth piece, so that sums come out the same in every
+run, and what it adds up, it adds up in memory of its own, whose first axis is the worker.
+
+Letters: m samples, N rays, R rows, P rows of a piece, F frames, L and A levels of the spatial and
+the ambient grid, S words of the density network's input, H hidden units, W workers.
+"""
+
+# Numba infers the types: float32 arrays, int64 offsets.
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt32
+
+from radnerf.kernels.dense import add_products, layer, paired, slopes
+from radnerf.kernels.lookup import (
+    encode_level2,
+    encode_level3,
+    far,
+    fetch2,
+    fill,
+    near,
+    share_of,
+)
+from radnerf.kernels.numba_runtime import inlined, serial_loop
+from radnerf.kernels.pairs import (
+    HIGH,
+    LARGEST,
+    LOW,
+    ONE,
+    SIXTEEN,
+    TWO,
+    ZERO,
+    exp,
+    first_of,
+    pair,
+    passes,
+    second_of,
+    sigmoid,
+    tanh,
+    unit,
+)
+from radnerf.kernels.shade.scatter import scatter_level2, scatter_level3
+from radnerf.kernels.workers import meet
+
+PIECE = 256  # rows
+RAYS = 64  # a task
+
+
+class Batch(NamedTuple):
+    """Rays and their samples.
+
+    Attributes:
+        t, dt: distance and length of the samples.
+        offsets: where the samples of the rays begin, and the end.
+        origins, directions, frame: of the rays.
+        low, per_unit: corner of the field's box, and one over its size.
+        eye: what spatial features are multiplied with once more, in every frame.
+        product: whether they are.
+        opaque: optical depth behind which nothing is seen.
+    """
+
+    t: Float[np.ndarray, " m"]
+    dt: Float[np.ndarray, " m"]
+    offsets: Int[np.ndarray, " N"]
+    origins: Float[np.ndarray, "N 3"]
+    directions: Float[np.ndarray, "N 3"]
+    frame: Int[np.ndarray, " N"]
+    low: Float[np.ndarray, " 3"]
+    per_unit: Float[np.ndarray, " 3"]
+    eye: Float[np.ndarray, " F"]
+    product: bool
+    opaque: np.float32
+
+
+class Rows(NamedTuple):
+    """What is kept of every row from the way forward to the way back.
+
+    Attributes:
+        sample, ray, frame: of the row.
+        row: of a sample, -1 for one that is not shaded.
+        ends: rows after every round.
+        place, coordinate, point: in the box; the audio's, from -1 to 1 and from 0 to 1.
+        features: words of the density network's input: spatial, ambient, and the spatial ones times
+            the eye control.
+        a1, a2, s1, s2, c: hidden layers of the ambient, the density and the colour network.
+        logarithm: of the density.
+    """
+
+    sample: Int[np.ndarray, " R"]
+    ray: Int[np.ndarray, " R"]
+    frame: Int[np.ndarray, " R"]
+    row: Int[np.ndarray, " m"]
+    ends: Int[np.ndarray, " rounds"]
+    place: Float[np.ndarray, "3 R"]
+    coordinate: Float[np.ndarray, "2 R"]
+    point: Float[np.ndarray, "2 R"]
+    features: UInt32[np.ndarray, "S R"]
+    a1: UInt32[np.ndarray, "R half"]
+    a2: UInt32[np.ndarray, "R half"]
+    s1: UInt32[np.ndarray, "R half"]
+    s2: UInt32[np.ndarray, "R half"]
+    c: UInt32[np.ndarray, "R half"]
+    logarithm: Float[np.ndarray, " R"]
+
+
+class Forward(NamedTuple):
+    """Matrices as layer() wants them, and terms of the first layers, [., H]."""
+
+    to_ambient: UInt32[np.ndarray, "words H"]
+    ambient_hidden: UInt32[np.ndarray, "words H"]
+    to_coordinate: Float[np.ndarray, "2 H"]
+    to_sigma: UInt32[np.ndarray, "words H"]
+    sigma_hidden: UInt32[np.ndarray, "words H"]
+    to_density: Float[np.ndarray, "1 H"]
+    to_color: UInt32[np.ndarray, "words H"]
+    to_rgb: Float[np.ndarray, "3 H"]
+    nothing: Float[np.ndarray, "1 H"]
+    of_audio: Float[np.ndarray, "F H"]
+    of_eye: Float[np.ndarray, "F H"]
+    of_view: Float[np.ndarray, "N H"]
+
+
+@serial_loop
+def forward(
+    worker, workers, arrived, at_once, batch, rows, net, space, plane, of_space, of_plane, density,
+    rgb, ambient,
+):  # fmt: skip
+    """Density [m], rgb [m, 3] and the audio coordinate [m, 2] of samples that rays get to see.
+
+    at_once: samples of a ray in every round. space, plane: tables of the spatial and the ambient
+    grid, which go to of_space and of_plane. Of samples that are not shaded nothing is changed.
+    """
+    fill(worker, workers, space, of_space)
+    fill(worker, workers, plane, of_plane)
+    begin, taken = 0, np.zeros(len(batch.frame) if worker == 0 else 0, np.int64)
+    for turn in range(len(at_once)):
+        if worker == 0:
+            rows.ends[turn] = _schedule(batch, density, at_once[turn], begin, taken, rows)
+        meet(workers, arrived)
+        end = rows.ends[turn]
+        for start in range(begin + worker * PIECE, end, workers * PIECE):
+            _locate(batch, rows, start, min(end - start, PIECE))
+        meet(workers, arrived)
+        _encode_space(worker, workers, begin, end, rows, of_space)
+        meet(workers, arrived)
+        _forward(
+            worker, workers, begin, end, batch, rows, net, len(of_space.scales), of_plane, density,
+            rgb, ambient,
+        )  # fmt: skip
+        meet(workers, arrived)
+        begin = end
+
+
+@inlined
+def _schedule(batch, density, at_once, r, taken, rows):
+    """Give rows, from r on, to the next samples of all rays that are not yet opaque; their end.
+
+    taken [N]: shaded samples of each ray.
+    """
+    for i in range(len(taken)):
+        begin, depth = batch.offsets[i] + taken[i], ZERO
+        for j in range(batch.offsets[i], begin):
+            depth += density[j] * batch.dt[j]
+        if depth <= batch.opaque:
+            end = min(batch.offsets[i + 1], begin + at_once)
+            for j in range(begin, end):
+                rows.sample[r], rows.ray[r], rows.row[j] = j, i, r
+                r += 1
+            taken[i] += end - begin
+    return r
+
+
+@inlined
+def _locate(batch, rows, start, n):
+    """Frame and place of n rows."""
+    sample, ray, frame = rows.sample[start:], rows.ray[start:], rows.frame[start:]
+    for i in range(n):
+        frame[i] = batch.frame[ray[i]]
+    for axis in range(3):
+        place = rows.place[axis, start:]
+        for i in range(n):
+            which = ray[i]
+            x = batch.origins[which, axis] + batch.t[sample[i]] * batch.directions[which, axis]
+            place[i] = unit((x - batch.low[axis]) * batch.per_unit[axis])
+
+
+@inlined
+def _encode_space(worker, workers, begin, end, rows, grid):
+    """A worker's levels of the spatial features of rows begin .. end."""
+    levels = len(grid.scales)
+    # More workers than levels: each group of them takes a share of the rows.
+    parts = -(-workers // levels)
+    here = np.empty((3, PIECE), np.float32)
+    cells, corners = np.empty((8, PIECE), np.uint32), np.empty((4, PIECE), np.uint64)
+    for task in range(worker, levels * parts, workers):
+        level, part = task % levels, task // levels
+        last = begin + (end - begin) * (part + 1) // parts
+        for start in range(begin + (end - begin) * part // parts, last, PIECE):
+            n = min(last - start, PIECE)
+            here[:, :n] = rows.place[:, start : start + n]
+            out = rows.features[level, start:]
+            encode_level3(here, n, grid, level, cells, corners, out)
+
+
+@inlined
+def _forward(
+    worker, workers, begin, end, batch, rows, net, n_levels, grid, density, rgb, ambient
+):  # fmt: skip
+    """A worker's pieces of rows begin .. end through the networks. grid: the ambient one."""
+    across, n_ambient = rows.features.shape[1], len(grid.scales)
+    every, zeros = np.arange(PIECE), np.zeros(PIECE, np.int64)
+    here, last = np.empty((2, PIECE), np.float32), np.empty((3, PIECE), np.float32)
+    factor = np.empty(PIECE, np.float32)
+    cells, corners = np.empty((4, PIECE), np.uint32), np.empty((2, PIECE), np.uint64)
+    for start in range(begin + worker * PIECE, end, workers * PIECE):
+        n = min(end - start, PIECE)
+        frame, ray = rows.frame[start:], rows.ray[start:]
+        if batch.product:
+            for i in range(n):
+                factor[i] = batch.eye[frame[i]]
+            for level in range(n_levels):
+                seen = rows.features[level, start:]
+                out = rows.features[n_levels + n_ambient + level, start:]
+                for i in range(n):
+                    out[i] = pair(factor[i] * first_of(seen[i]), factor[i] * second_of(seen[i]))
+        layer(
+            rows.features, start, 1, across, every, n, net.to_ambient, net.of_audio, frame,
+            rows.a1, start, None, None,
+        )  # fmt: skip
+        layer(
+            rows.a1, start * rows.a1.shape[1], rows.a1.shape[1], 1, every, n, net.ambient_hidden,
+            net.nothing, zeros, rows.a2, start, net.to_coordinate, here,
+        )  # fmt: skip
+        for axis in range(2):
+            coordinate, point = rows.coordinate[axis, start:], rows.point[axis, start:]
+            for i in range(n):
+                coordinate[i] = tanh(here[axis, i])
+            for i in range(n):
+                here[axis, i] = point[i] = unit((coordinate[i] + ONE) / TWO)
+        for level in range(n_ambient):
+            out = rows.features[n_levels + level, start:]
+            encode_level2(here, n, grid, level, cells, corners, out)
+        layer(
+            rows.features, start, 1, across, every, n, net.to_sigma, net.of_eye, frame, rows.s1,
+            start, None, None,
+        )  # fmt: skip
+        layer(
+            rows.s1, start * rows.s1.shape[1], rows.s1.shape[1], 1, every, n, net.sigma_hidden,
+            net.nothing, zeros, rows.s2, start, net.to_density, last,
+        )  # fmt: skip
+        rows.logarithm[start : start + n] = last[0, :n]
+        layer(
+            rows.s2, start * rows.s2.shape[1], rows.s2.shape[1], 1, every, n, net.to_color,
+            net.of_view, ray, rows.c, start, net.to_rgb, last,
+        )  # fmt: skip
+        for channel in range(3):
+            for i in range(n):
+                last[channel, i] = sigmoid(last[channel, i])
+        for i in range(n):
+            factor[i] = exp(min(rows.logarithm[start + i], LARGEST))
+        sample, x, y = rows.sample[start:], rows.coordinate[0, start:], rows.coordinate[1, start:]
+        for i in range(n):
+            j = sample[i]
+            density[j], ambient[j, 0], ambient[j, 1] = factor[i], x[i], y[i]
+            rgb[j, 0], rgb[j, 1], rgb[j, 2] = last[0, i], last[1, i], last[2, i]
+
+
+class Backward(NamedTuple):
+    """Matrices as slopes() wants them, and last layers, evens first."""
+
+    to_color: UInt32[np.ndarray, "words H"]
+    sigma_hidden: UInt32[np.ndarray, "words H"]
+    to_sigma: UInt32[np.ndarray, "words inputs"]
+    ambient_hidden: UInt32[np.ndarray, "words H"]
+    to_ambient: UInt32[np.ndarray, "words inputs"]
+    to_coordinate: Float[np.ndarray, "2 2 half"]
+    to_rgb: Float[np.ndarray, "3 2 half"]
+
+
+class Sums(NamedTuple):
+    """Every worker's gradients of the matrices, [inputs, outputs], and of terms and last layers.
+
+    Hidden units come evens first, but in terms. of_view [N, H] and tables, [rows, 2], have no
+    worker's axis, but where workers share a level, [parts, rows, 2].
+    """
+
+    to_color: Float[np.ndarray, "W H H"]
+    to_density: Float[np.ndarray, "W 2 half"]
+    sigma_hidden: Float[np.ndarray, "W H H"]
+    to_sigma: Float[np.ndarray, "W inputs H"]
+    ambient_hidden: Float[np.ndarray, "W H H"]
+    to_ambient: Float[np.ndarray, "W inputs H"]
+    to_coordinate: Float[np.ndarray, "W 2 2 half"]
+    of_audio: Float[np.ndarray, "W F H"]
+    to_rgb: Float[np.ndarray, "W 3 2 half"]
+    of_eye: Float[np.ndarray, "W F H"]
+    of_view: Float[np.ndarray, "N H"]
+    space: Float[np.ndarray, "parts rows 2"]
+    plane: Float[np.ndarray, "parts rows 2"]
+
+
+@serial_loop
+def backward(
+    worker, workers, arrived, batch, rows, net, sums, of_space, of_plane, rgb, of_density, of_rgb,
+    of_moved, slope, flat, solid,
+):  # fmt: skip
+    """From the gradients of what forward() gives to those of what it takes, in sums.
+
+    Scratch, pairs: slope [R, H / 2 + 1], flat [A, R], solid [L, R]. Rows from the last one on, up
+    to a multiple of ROWS, are 0 in all that forward() kept, and in slope.
+    """
+    end = rows.ends[-1]
+    _of_color(worker, workers, batch, rows, net, sums, rgb, of_density, of_rgb, slope)
+    meet(workers, arrived)
+    n_levels = len(of_space.scales)
+    _backward(
+        worker, workers, end, batch, rows, net, sums, slope, of_moved, n_levels, of_plane, flat,
+        solid,
+    )  # fmt: skip
+    meet(workers, arrived)
+    parts = len(sums.space)
+    for task in range(worker, n_levels * parts, workers):
+        level, part = task % n_levels, task // n_levels
+        begin, last = end * part // parts, end * (part + 1) // parts
+        scatter_level3(begin, last, rows.place, solid[level], of_space, level, sums.space[part])
+    parts, n_levels = len(sums.plane), len(of_plane.scales)
+    for task in range(worker, n_levels * parts, workers):
+        level, part = task % n_levels, task // n_levels
+        begin, last = end * part // parts, end * (part + 1) // parts
+        scatter_level2(begin, last, rows.point, flat[level], of_plane, level, sums.plane[part])
+
+
+@inlined
+def _of_color(worker, workers, batch, rows, net, sums, rgb, of_density, of_rgb, slope):
+    """Slopes of the colour's hidden layer, and in the last word of the density's logarithm.
+
+    By rays, of which a worker takes every so manieth few.
+    """
+    weights, total = net.to_rgb, sums.to_rgb[worker]
+    half, n = weights.shape[2], len(batch.frame)
+    even, odd = np.empty(half, np.float32), np.empty(half, np.float32)
+    for task in range(worker, -(-n // RAYS), workers):
+        for which in range(task * RAYS, min(n, (task + 1) * RAYS)):
+            even[:], odd[:] = ZERO, ZERO
+            for j in range(batch.offsets[which], batch.offsets[which + 1]):
+                i = rows.row[j]
+                if i < 0:
+                    break
+                r = of_rgb[j, 0] * rgb[j, 0] * (ONE - rgb[j, 0])
+                g = of_rgb[j, 1] * rgb[j, 1] * (ONE - rgb[j, 1])
+                b = of_rgb[j, 2] * rgb[j, 2] * (ONE - rgb[j, 2])
+                hidden, out = rows.c[i], slope[i]
+                for k in range(half):
+                    x, y = first_of(hidden[k]), second_of(hidden[k])
+                    total[0, 0, k] += r * x
+                    total[0, 1, k] += r * y
+                    total[1, 0, k] += g * x
+                    total[1, 1, k] += g * y
+                    total[2, 0, k] += b * x
+                    total[2, 1, k] += b * y
+                for k in range(half):
+                    x = r * weights[0, 0, k] + g * weights[1, 0, k] + b * weights[2, 0, k]
+                    y = r * weights[0, 1, k] + g * weights[1, 1, k] + b * weights[2, 1, k]
+                    out[k] = pair(x, y) & passes(hidden[k])
+                for k in range(half):
+                    even[k] += first_of(out[k])
+                    odd[k] += second_of(out[k])
+                power = exp(max(min(rows.logarithm[i], LARGEST), -LARGEST))
+                out[half] = pair(of_density[j] * power, ZERO)
+            for k in range(half):
+                sums.of_view[which, 2 * k], sums.of_view[which, 2 * k + 1] = even[k], odd[k]
+
+
+@inlined
+def _backward(
+    worker, workers, end, batch, rows, net, sums, slope, of_moved, n_levels, grid, flat, solid
+):  # fmt: skip
+    """A worker's pieces, from slopes of the colour's hidden layer to those of the grids' features.
+
+    grid: the ambient one. Fills flat and solid.
+    """
+    n_ambient, half, product = len(grid.scales), rows.s1.shape[1], batch.product
+    one, two = np.empty((PIECE, half), np.uint32), np.empty((PIECE, half), np.uint32)
+    of_features = np.empty((PIECE, net.to_sigma.shape[1] // 2), np.uint32)
+    of_spatial = np.empty((PIECE, net.to_ambient.shape[1] // 2), np.uint32)
+    pairs_of = np.empty((PIECE // 2, 2 * half), np.uint32)
+    pairs_to = np.empty((PIECE // 2, 2 * half), np.uint32)
+    inputs = np.zeros((sums.to_sigma.shape[1], PIECE // 2), np.uint32)
+    here, of_x = np.empty((2, PIECE), np.float32), np.empty((2, PIECE), np.float32)
+    cells, corners = np.empty((4, PIECE), np.uint32), np.empty((2, PIECE), np.uint64)
+    for start in range(worker * PIECE, end, workers * PIECE):
+        n = min(end - start, PIECE)
+        even = -(-n // 4) * 4
+        sample, frame = rows.sample[start:], rows.frame[start:]
+
+        paired(rows.s2, start, even, pairs_of)
+        paired(slope, start, even, pairs_to)
+        _add(pairs_of, even, pairs_to, sums.to_color[worker])
+        total = sums.to_density[worker]
+        for i in range(n):
+            share, hidden = first_of(slope[start + i, half]), rows.s2[start + i]
+            for k in range(half):
+                both = hidden[k]
+                total[0, k] += share * first_of(both)
+                total[1, k] += share * second_of(both)
+        width = slope.shape[1]
+        slopes(slope, start * width, n, net.to_color, rows.s2, start, one, 0, None, None)
+
+        paired(rows.s1, start, even, pairs_of)
+        paired(one, 0, even, pairs_to)
+        _add(pairs_of, even, pairs_to, sums.sigma_hidden[worker])
+        slopes(one, 0, n, net.sigma_hidden, rows.s1, start, two, 0, sums.of_eye[worker], frame)
+
+        _pair_columns(rows.features, start, even, inputs)
+        paired(two, 0, even, pairs_to)
+        add_products(
+            inputs, 0, inputs.shape[1], 1, len(inputs), even // 2, pairs_to, sums.to_sigma[worker]
+        )
+        slopes(two, 0, n, net.to_sigma, None, 0, of_features, 0, None, None)
+
+        _of_coordinate(
+            rows, start, n, of_features, n_levels, grid, cells, corners, here, of_x, flat
+        )  # fmt: skip
+        total, weights = sums.to_coordinate[worker], net.to_coordinate
+        for i in range(n):
+            x, y = rows.coordinate[0, start + i], rows.coordinate[1, start + i]
+            x = (of_x[0, i] / TWO + of_moved[sample[i], 0]) * (ONE - x * x)
+            y = (of_x[1, i] / TWO + of_moved[sample[i], 1]) * (ONE - y * y)
+            hidden = rows.a2[start + i]
+            for k in range(half):
+                both = hidden[k]
+                total[0, 0, k] += x * first_of(both)
+                total[0, 1, k] += x * second_of(both)
+                total[1, 0, k] += y * first_of(both)
+                total[1, 1, k] += y * second_of(both)
+                one[i, k] = passes(both) & pair(
+                    x * weights[0, 0, k] + y * weights[1, 0, k],
+                    x * weights[0, 1, k] + y * weights[1, 1, k],
+                )
+        one[n:even] = 0
+
+        paired(rows.a1, start, even, pairs_of)
+        paired(one, 0, even, pairs_to)
+        _add(pairs_of, even, pairs_to, sums.ambient_hidden[worker])
+        slopes(one, 0, n, net.ambient_hidden, rows.a1, start, two, 0, sums.of_audio[worker], frame)
+
+        paired(two, 0, even, pairs_to)
+        add_products(
+            inputs, 0, inputs.shape[1], 1, len(sums.to_ambient[worker]), even // 2, pairs_to,
+            sums.to_ambient[worker],
+        )  # fmt: skip
+        slopes(two, 0, n, net.to_ambient, None, 0, of_spatial, 0, None, None)
+
+        again = n_levels + n_ambient
+        for i in range(n):
+            of_sigma, of_coordinate, factor = of_features[i], of_spatial[i], batch.eye[frame[i]]
+            for level in range(n_levels):
+                both, other = of_sigma[level], of_coordinate[level]
+                x, y = first_of(both) + first_of(other), second_of(both) + second_of(other)
+                if product:
+                    both = of_sigma[np.uint64(again + level)]
+                    x, y = x + factor * first_of(both), y + factor * second_of(both)
+                of_coordinate[level] = pair(x, y)
+        for i in range(n):
+            for level in range(n_levels):
+                solid[level, start + i] = of_spatial[i, level]
+
+
+@inlined
+def _add(pairs_of, n, pairs_to, total):
+    """What a matrix between hidden layers gets from n rows."""
+    width = pairs_of.shape[1]
+    add_products(pairs_of, 0, 1, width, width, n // 2, pairs_to, total)
+
+
+@inlined
+def _pair_columns(features, start, n, out):
+    """As paired(), of columns start .. start + n: out [inputs, n / 2], in their order."""
+    for word in range(len(features)):
+        row, first, second = features[word, start:], out[2 * word], out[2 * word + 1]
+        for k in range(n // 2):
+            a, b = row[np.uint64(2 * k)], row[np.uint64(2 * k + 1)]
+            first[k] = (a & LOW) | (b << SIXTEEN)
+            second[k] = (a >> SIXTEEN) | (b & HIGH)
+
+
+@inlined
+def _of_coordinate(
+    rows, start, n, of_features, column, grid, cells, corners, here, of_x, flat
+):  # fmt: skip
+    """Slopes of_x [2, n] of the points in the ambient grid, from those of its features.
+
+    The latter, from `column` of of_features on, go to flat.
+    """
+    of_x[:] = ZERO
+    here[:, :n] = rows.point[:, start : start + n]
+    for i in range(n):
+        for level in range(len(grid.scales)):
+            flat[level, start + i] = of_features[i, column + level]
+    for level in range(len(grid.scales)):
+        fetch2(here, n, grid, level, cells, corners)
+        row, scale = flat[level, start:], grid.scales[level]
+        for i in range(n):
+            f, h = share_of(here, 0, i, scale), share_of(here, 1, i, scale)
+            u, v = first_of(row[i]) * scale, second_of(row[i]) * scale
+            a, b = near(corners[0, i]), far(corners[0, i])
+            c, d = near(corners[1, i]), far(corners[1, i])
+            t00, t10 = u * first_of(a) + v * second_of(a), u * first_of(b) + v * second_of(b)
+            t01, t11 = u * first_of(c) + v * second_of(c), u * first_of(d) + v * second_of(d)
+            of_x[0, i] += (ONE - h) * (t10 - t00) + h * (t11 - t01)
+            of_x[1, i] += (ONE - f) * (t01 - t00) + f * (t11 - t10)
