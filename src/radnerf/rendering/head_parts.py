@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -64,11 +63,6 @@ def head_grids(field: HeadField) -> tuple[GridEncoding, GridEncoding]:
     spatial, ambient = field.spatial, coordinate(field).ambient
     assert isinstance(spatial, GridEncoding) and isinstance(ambient, GridEncoding)
     return spatial, ambient
-
-
-def evens_first(matrix: Float[Tensor, "o i"]) -> Float[Tensor, "o i"]:
-    """Even rows before odd ones."""
-    return torch.cat([matrix[::2], matrix[1::2]])
 
 
 def by_halves(matrix: Float[Tensor, "o i"]) -> Float[np.ndarray, "o 2 half"]:
