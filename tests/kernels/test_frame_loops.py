@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,7 +16,7 @@ from radnerf.kernels.frame.march import FAR, TILE, Space, cull
 from radnerf.kernels.lookup import encode_plane, encode_space
 from radnerf.kernels.march import march
 from radnerf.kernels.numba_runtime import serial_loop, share
-from radnerf.kernels.workers import take
+from radnerf.kernels.workers import meet, take
 from radnerf.rendering.frame_cpu import grid_arrays
 from radnerf.rendering.frame_parts import occupied_blocks, steps_to_occupied
 
@@ -125,11 +126,21 @@ def test_lookups(dim: int, n: int, kind: dict) -> None:
 
 
 @serial_loop
-def _count(worker, taken, counts, total):  # type: ignore[no-untyped-def]
+def _count(worker, arrived, taken, counts, total):  # type: ignore[no-untyped-def]
+    meet(2, arrived)  # nobody begins alone
     number = take(taken)
     while number < total:
         counts[worker, number] += 1
         number = take(taken)
+
+
+@serial_loop
+def _pass_on(worker, arrived, values, turns):  # type: ignore[no-untyped-def]
+    """In turn, each makes of the other's last number the next one."""
+    for turn in range(turns):
+        if turn % 2 == worker:
+            values[worker] = values[1 - worker] + 1
+        meet(2, arrived)
 
 
 @pytest.fixture
@@ -141,8 +152,24 @@ def _threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_threads")
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one core")
 def test_workers_share_everything_and_nothing_twice() -> None:
     total = 200_000
     counts = np.zeros((2, total), np.int64)
-    share(_count, np.zeros(1, np.int64), counts, total)
+    share(_count, np.zeros(1, np.int64), np.zeros(1, np.int64), counts, total)
     assert (counts.sum(0) == 1).all()
+    assert counts.any(1).all(), "both took some"
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one core")
+def test_workers_wait_for_each_other() -> None:
+    values = np.zeros(2, np.int64)
+    share(_pass_on, np.zeros(1, np.int64), values, 1001)
+    assert sorted(values) == [1000, 1001]
+
+
+@pytest.mark.usefixtures("_threads")
+def test_what_goes_wrong_in_a_worker_is_told() -> None:
+    with pytest.raises(TypeError):
+        share(_pass_on, "no array")

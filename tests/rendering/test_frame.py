@@ -221,11 +221,11 @@ def test_tiles_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     assert psnr(fast, plain) > CLOSE["triton"]
 
 
-@needs_triton
+@backends
 @pytest.mark.filterwarnings("ignore:invalid value")
-def test_a_camera_that_is_no_number_ends() -> None:
+def test_a_camera_that_is_no_number_ends(backend: str) -> None:
     view = 20.0, (3.0, 3.0), (6, 6), np.zeros((6, 6, 3), np.uint8)
-    draw = renderer("triton", make_portrait(), *view)
+    draw = renderer(backend, make_portrait(), *view)
     for bad in (torch.nan, torch.inf):
         assert draw(camera().fill_(bad), torch.zeros(64), 0.25).shape == (6, 6, 3)
 
@@ -244,6 +244,16 @@ def test_layers_of_uneven_width() -> None:
     """Not as wide as whole vectors."""
     fast, plain = both(make_portrait(hidden=42, geometry_dim=42, sh_degree=3), (64, 64), camera())
     assert psnr(fast, plain) > 53
+
+
+def test_fog_is_as_bright_as_it_is() -> None:
+    """Many samples, none of which weighs anything to speak of."""
+    portrait = make_portrait()
+    portrait.head.sigma_net.weights[-1].data[0] = 0  # density 1
+    portrait.head_grid.occupied.fill_(True)
+    portrait.marching = Marching(step=0.0019, max_samples=64)
+    fast, plain = both(portrait, (32, 32), camera())
+    assert psnr(fast, plain) > 55 and abs((fast.astype(float) - plain).mean()) < 0.1
 
 
 def test_an_older_processor(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_numbers_of_rays(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
 
 @pytest.mark.parametrize(
     "grid",
-    [{"kind": "hash"}, {"drop_folded_axes": True}, {"last_axis_first": True}],
+    [{"kind": "hash"}, {"drop_folded_axes": True}, {"last_axis_first": True}, {"n_levels": 1}],
     ids=lambda grid: next(iter(grid)),
 )
 def test_kinds_of_grids(monkeypatch: pytest.MonkeyPatch, grid: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ def test_kinds_of_grids(monkeypatch: pytest.MonkeyPatch, grid: dict[str, Any]) -
 
 @pytest.mark.parametrize(
     "settings",
-    [{"product": 0.0}, {"appearance_dim": 0}, {"hidden": 32, "geometry_dim": 30, "sh_degree": 2}],
+    [{"product": 0.0}, {"appearance_dim": 0}, {"hidden": 42, "geometry_dim": 30, "sh_degree": 2}],
     ids=["no product", "no appearance", "other widths"],
 )
 def test_kinds_of_heads(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:

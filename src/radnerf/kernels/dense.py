@@ -17,9 +17,10 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Float, UInt32
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 from torch import Tensor
 
@@ -52,8 +53,8 @@ PAIRS = ir.VectorType(_BFloat(), 2 * LANES)
 @cache
 def can(feature: str) -> bool:
     """Whether loops may use something of the processor, by LLVM's name."""
-    # NUMBA_CPU_FEATURES, where it is set, is what Numba compiles for.
-    chosen = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
+    # As Numba chooses what it compiles for.
+    chosen = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
     return f"+{feature}" in chosen.split(",")
 
 

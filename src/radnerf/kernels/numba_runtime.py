@@ -103,14 +103,13 @@ def share(compiled: Callable[..., None], *arguments: Any) -> None:
     arguments would take Numba three times as long to compile.
     """
     pool = _thread_pool(os.getpid())
-    with _sharing:  # they may wait for each other, so all of them must run
-        others = [pool.submit(compiled, worker, *arguments) for worker in range(1, threads())]
-        try:
-            compiled(0, *arguments)
-        finally:
-            wait(others)
-    for other in others:
-        other.result()
+    # One at a time: they may wait for each other, so all of them must run. This thread only waits,
+    # for an interrupt here must not keep one of them from coming.
+    with _sharing:
+        workers = [pool.submit(compiled, worker, *arguments) for worker in range(threads())]
+        wait(workers)
+    for worker in workers:
+        worker.result()
 
 
 _sharing = threading.Lock()

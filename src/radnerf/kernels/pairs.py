@@ -2,8 +2,8 @@
 
 A pair is the uint32 that holds two neighbouring bfloat16: the low half is the first. Grid tables
 and the inputs of matrix products are kept that way, which halves the memory that a lookup touches.
-What is multiplied with pairs has its even columns before its odd ones, so that loops become vector
-code.
+Where a loop multiplies pairs, weights have their even columns before their odd ones, so that it
+becomes vector code.
 """
 
 # Numba infers the types: float32 arrays, int64 offsets.
@@ -74,11 +74,6 @@ def unit(x: Any) -> Any:
     """Into [0, 1]; NaN becomes 0."""
     x = x if x > ZERO else ZERO
     return x if x < ONE else ONE
-
-
-@inlined
-def positive(x):
-    return x if x > ZERO else ZERO
 
 
 @inlined

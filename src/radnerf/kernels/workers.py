@@ -3,6 +3,8 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
+import sys
+
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -38,7 +40,8 @@ def _look(context, counter):
     return types.int64(counter), generate
 
 
-_give_way = types.ExternalFunction("sched_yield", types.int32())
+_yield = types.ExternalFunction("sched_yield", types.int32())
+CAN_YIELD = sys.platform != "win32"
 
 
 @serial_loop
@@ -49,5 +52,5 @@ def meet(workers, arrived):
     spins = 0
     while _look(arrived) < everybody:
         spins += 1
-        if spins > SPINS:
-            _give_way()
+        if CAN_YIELD and spins > SPINS:
+            _yield()

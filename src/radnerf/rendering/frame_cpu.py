@@ -34,7 +34,8 @@ from radnerf.rendering.portrait import Portrait
 
 # A ray with so little light left is opaque: it takes the colour that it has.
 OPAQUE = 1 / 64
-# Light and weights that are lost without a trace in 8 bits.
+# Light behind which nothing is seen, and what all of a ray's samples without a colour may weigh:
+# half an 8-bit step.
 UNSEEN, FAINT = 1 / 512, 1 / 512
 BLOCK = 4  # cells a side, of what tiles of pixels are told about the occupancy grid
 
@@ -42,7 +43,10 @@ BLOCK = 4  # cells a side, of what tiles of pixels are told about the occupancy 
 def lacks(portrait: Portrait) -> str | None:
     """Why this renderer cannot draw a portrait, if so."""
     reason = BACKENDS["cpu"]((portrait.head_grid.value, next(portrait.parameters())))
-    return reason or differs(portrait) or is_odd(networks(portrait))
+    reason = reason or differs(portrait) or is_odd(networks(portrait))
+    if reason is None and not 1 <= portrait.head.sh_degree <= 4:
+        reason = f"harmonics are of degree 1 to 4, not {portrait.head.sh_degree}"
+    return reason
 
 
 class CpuFrameRenderer:
@@ -65,7 +69,7 @@ class CpuFrameRenderer:
         row, column = np.divmod(np.arange(height * width), width)
         tile = (row // TILE) * -(-width // TILE) + column // TILE
         self.order = np.argsort(tile, kind="stable")
-        self.tiles = np.append(0, np.bincount(tile).cumsum())
+        self.tiles = np.append(0, np.bincount(tile).cumsum()).astype(np.int64)
         uv = torch.from_numpy(np.stack([column, row], -1)[self.order] + 0.5).float()
         xy = uv / torch.tensor([width, height]) * 2 - 1
         self.camera = pixel_directions(uv, focal, centre).numpy()
@@ -109,7 +113,7 @@ class CpuFrameRenderer:
             draw_head, self.camera, camera, self.tiles, self.nearest, self.farthest,
             self.taken[0], head.space, head.spatial, head.ambient, head.net, head.pool,
             marching.max_samples, max(opaque, np.float32(marching.stop)), opaque,
-            np.float32(FAINT), self.light, self.color,
+            np.float32(FAINT / marching.max_samples), self.light, self.color,
         )  # fmt: skip
         share(
             draw_torso, self.xy, self.tiles, self.taken[1], torso.grid, torso.net, torso.pool,
@@ -172,7 +176,7 @@ class _Head:
             piece=_ints(n, POOL),
             left=_ints(n, POOL),
             floats=_floats(n, N_FLOATS, POOL),
-            every=np.arange(POOL),
+            every=np.arange(POOL, dtype=np.int64),
             frame=_ints(POOL),
             lit=_ints(n, POOL),
             cell=_ints(n, POOL),
@@ -226,7 +230,7 @@ class _Torso:
         points = encoder.width + m.torso_of_point.shape[1]
         self.pool = TorsoPool(
             pixel=_ints(n, PIXELS),
-            every=np.arange(PIXELS),
+            every=np.arange(PIXELS, dtype=np.int64),
             frame=_ints(PIXELS),
             floats=_floats(n, N_FLOATS, PIXELS),
             place=_floats(n, 2, PIXELS),

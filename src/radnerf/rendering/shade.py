@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 _logged: set[str | None] = set()
 
 AT_ONCE = (2, 2, 3)  # samples of a ray in the first rounds; the last round takes all that are left
-SPARE = 4  # rows at most that are computed beyond the last one
 
 
 def can_shade(field: HeadField, rays: Rays) -> bool:
@@ -103,6 +102,7 @@ class _Shade(torch.autograd.Function):
     def forward(
         ctx: Any, batch: Any, levels: tuple[GridLevels, ...], *learned: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        from radnerf.kernels.dense import ROWS
         from radnerf.kernels.lookup import empty_grid
         from radnerf.kernels.numba_runtime import share, threads
         from radnerf.kernels.shade.networks import forward
@@ -111,17 +111,18 @@ class _Shade(torch.autograd.Function):
         m, grids = len(batch.t), [empty_grid(level) for level in levels]
         spatial, ambient = (level.n_levels for level in levels)
         net = _forward(terms, [matrix.detach() for matrix in matrices])
+        entries = [table.detach().contiguous().numpy() for table in tables]
+        turns = np.array([*AT_ONCE, m], np.int64)
         rows = _rows(m, spatial * (1 + batch.product) + ambient, net.nothing.shape[1])
         density, rgb, moved = torch.zeros(m), torch.zeros(m, 3), torch.zeros(m, 2)
         share(
-            forward, threads(), np.zeros(1, np.int64), np.array([*AT_ONCE, m]), batch, rows, net,
-            *(table.detach().contiguous().numpy() for table in tables), *grids, density.numpy(),
-            rgb.numpy(), moved.numpy(),
+            forward, threads(), np.zeros(1, np.int64), turns, batch, rows, net, *entries, *grids,
+            density.numpy(), rgb.numpy(), moved.numpy(),
         )  # fmt: skip
         end = rows.ends[-1]
         # Rows go on to whole blocks of them, which must add nothing.
         for activations in (rows.a1, rows.a2, rows.s1, rows.s2, rows.features.T):
-            activations[end : end + SPARE] = 0
+            activations[end : end + ROWS] = 0
         ctx.kept = batch, grids, rows
         ctx.save_for_backward(*learned, rgb)
         return density, rgb, moved
@@ -246,7 +247,7 @@ def _rows(m: int, words: int, hidden: int) -> Any:
         sample=np.empty(room, np.int64),
         ray=np.zeros(room, np.int64),
         frame=np.zeros(room, np.int64),
-        row=np.full(m, -1),
+        row=np.full(m, -1, np.int64),
         ends=np.zeros(len(AT_ONCE) + 1, np.int64),
         place=np.empty((3, room), np.float32),
         coordinate=np.empty((2, room), np.float32),

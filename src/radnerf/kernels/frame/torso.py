@@ -21,7 +21,7 @@ from radnerf.kernels.workers import take
 
 PIXELS = 256
 HALVINGS = 4  # of an angle, before its sine is a short series
-EIGHTH = np.float32(1 / 2**HALVINGS)
+PART = np.float32(1 / 2**HALVINGS)
 
 
 class TorsoNet(NamedTuple):
@@ -30,8 +30,8 @@ class TorsoNet(NamedTuple):
     Attributes:
         to_deform, deform_hidden, to_offset: of the deformation network.
         to_torso, torso_hidden, to_color: of the torso's network; alpha comes before RGB.
-        of_frame: what a frame adds to the first layers, [1, H] and [1, I].
-        of_nothing: zeros, likewise.
+        deform_of_frame, torso_of_frame: what a frame adds to the first layers.
+        deform_of_nothing, torso_of_nothing: zeros, likewise.
         motion: shift, and cosine and sine of the turn.
         shrink, octaves: see fields/torso.py.
     """
@@ -190,7 +190,7 @@ def _encode_points(floats, n, octaves, features, begin):
         features[begin, i] = pair(floats[X, i], floats[X + 1, i])
     for axis in range(2):
         for i in range(n):
-            a = floats[X + axis, i] * EIGHTH
+            a = floats[X + axis, i] * PART
             aa = a * a
             sin = a * (ONE - aa / np.float32(6) * (ONE - aa / np.float32(20)))
             cos = ONE - aa / TWO * (ONE - aa / np.float32(12) * (ONE - aa / np.float32(30)))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt32
 
-from radnerf.kernels.dense import add_products, layer, paired, slopes
+from radnerf.kernels.dense import ROWS, add_products, layer, paired, slopes
 from radnerf.kernels.lookup import (
     encode_level2,
     encode_level3,
@@ -398,7 +398,7 @@ def _backward(
     cells, corners = np.empty((4, PIECE), np.uint32), np.empty((2, PIECE), np.uint64)
     for start in range(worker * PIECE, end, workers * PIECE):
         n = min(end - start, PIECE)
-        even = -(-n // 4) * 4
+        even = -(-n // ROWS) * ROWS
         sample, frame = rows.sample[start:], rows.frame[start:]
 
         paired(rows.s2, start, even, pairs_of)
