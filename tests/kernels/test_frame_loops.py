@@ -127,8 +127,8 @@ def test_lookups(dim: int, n: int, kind: dict) -> None:
 
 @serial_loop
 def _count(worker, arrived, taken, counts, total):  # type: ignore[no-untyped-def]
-    meet(2, arrived)  # nobody begins alone
     number = take(taken)
+    meet(2, arrived)  # each has one
     while number < total:
         counts[worker, number] += 1
         number = take(taken)
