@@ -15,7 +15,7 @@ from radnerf.geometry.cameras import rays_through
 from radnerf.kernels.frame.march import FAR, TILE, Space, cull
 from radnerf.kernels.lookup import encode_plane, encode_space
 from radnerf.kernels.march import march
-from radnerf.kernels.numba_runtime import serial_loop, share
+from radnerf.kernels.numba_runtime import serial_loop, share, sources
 from radnerf.kernels.workers import meet, take
 from radnerf.rendering.frame_cpu import grid_arrays
 from radnerf.rendering.frame_parts import occupied_blocks, steps_to_occupied
@@ -173,3 +173,14 @@ def test_workers_wait_for_each_other() -> None:
 def test_what_goes_wrong_in_a_worker_is_told() -> None:
     with pytest.raises(TypeError):
         share(_pass_on, "no array")
+
+
+def test_what_was_compiled_is_compiled_anew_for_other_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Loops are of one file, what they call is of others."""
+    meet(1, np.zeros(1, np.int64))
+    kept = meet._cache._cache_file
+    assert "pairs.py" in dict(entry[:2] for entry in sources()) and kept._load_index()
+    monkeypatch.setattr(kept, "_source_stamp", sources()[1:])
+    assert not kept._load_index()
