@@ -11,7 +11,7 @@ import torch
 
 from radnerf.callbacks.ema import ExponentialMovingAverage
 from radnerf.data.clip import write_image
-from radnerf.experiment.logging import note_picture
+from radnerf.loggers import note_picture
 from radnerf.modules.stage import StageModule
 from radnerf.types import to_device
 

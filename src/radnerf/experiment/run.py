@@ -36,10 +36,10 @@ from radnerf.experiment import launch
 from radnerf.experiment.compile import compile_ahead
 from radnerf.experiment.evaluate import encode
 from radnerf.experiment.folder import RunFolder, write_text
-from radnerf.experiment.logging import close, note_results
 from radnerf.experiment.measure import PORTRAIT, find_portrait, measure, measure_again
 from radnerf.fields.audio_net import mouth_codes, rest_code, smooth_track
 from radnerf.inference.bundle import PortraitBundle
+from radnerf.loggers import close, note_results
 from radnerf.metrics.report import write_metrics
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from radnerf.errors import UserError
-from radnerf.experiment.logging import has_key
+from radnerf.loggers import has_key
 from radnerf.report.page import number
 from radnerf.report.runs import Group, Run
 

@@ -11,8 +11,9 @@ import pytest
 import wandb
 from experiment.tiny import config
 
+from radnerf import loggers
 from radnerf.errors import UserError
-from radnerf.experiment import logging, run
+from radnerf.experiment import run
 
 SHORT = ("steps=40", "previews=1", "stages=[head,test]")
 
@@ -95,18 +96,18 @@ def test_tensorboard_has_curves_and_pictures(lasting_tiny_clip: Path, tmp_path: 
 def test_tensorboard_without_its_package_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging, "find_spec", lambda name: None)
+    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'radnerf\[tensorboard\]'"):
-        logging.tensorboard_logger(str(tmp_path))
+        loggers.tensorboard_logger(str(tmp_path))
 
 
 def test_a_run_that_goes_on_goes_on_in_wandb(tmp_path: Path) -> None:
     numbers = []
     for name in ("a", "a", "b"):
         (tmp_path / name).mkdir(exist_ok=True)
-        logger = logging.wandb_logger("p", str(tmp_path / name), True)
+        logger = loggers.wandb_logger("p", str(tmp_path / name), True)
         numbers.append(logger.experiment.id)
-        logging.close(logger)
+        loggers.close(logger)
     first, again, other = numbers
     assert first == again != other
     assert len(list(tmp_path.glob("a/wandb/offline-run-*"))) == 2
@@ -120,4 +121,4 @@ def test_wandb_out_of_reach_is_one_sentence(
 
     monkeypatch.setattr(wandb, "init", unreachable)
     with pytest.raises(UserError, match=r"timed out; WANDB_MODE=offline logs"):
-        logging.wandb_logger("p", str(tmp_path), False)
+        loggers.wandb_logger("p", str(tmp_path), False)
