@@ -28,9 +28,7 @@ for name in sys.argv[1:]:
 def test_packages_import_alone() -> None:
     root = Path(radnerf.__file__).parent
     files = [*root.rglob("__init__.py"), *root.glob("*.py")]
-    names = {
-        ".".join(("radnerf", *file.relative_to(root).with_suffix("").parts)) for file in files
-    }
+    names = {".".join(("radnerf", *file.relative_to(root).with_suffix("").parts)) for file in files}
     packages = sorted(name.removesuffix(".__init__") for name in names)
     assert "radnerf.callbacks" in packages and "radnerf.cli" in packages
     command = [sys.executable, "-c", IMPORT_EACH, *packages]

@@ -28,13 +28,61 @@ def _place(x, scale):
 
 
 @inlined
-def _vertex2(a, b, hashed, mask, first):
+def _around1(x, i, scale, first, mask, strides):
+    """Table rows of the two corners around a point, and how far it is from the lower one."""
+    v, f = _place(x[i, 0], scale)
+    a = v * strides[0]
+    return first + np.int64(a & mask), first + np.int64((a + strides[0]) & mask), f
+
+
+@inlined
+def _row2(a, b, hashed, mask, first):
     return first + np.int64(((a ^ b) if hashed else (a + b)) & mask)
 
 
 @inlined
-def _vertex3(a, b, c, hashed, mask, first):
+def _around2(x, i, scale, first, mask, strides, hashed):
+    """As _around1(): corners 00, 10, 01, 11, whose first digit is of the first axis."""
+    v0, f0 = _place(x[i, 0], scale)
+    v1, f1 = _place(x[i, 1], scale)
+    a0, b0 = v0 * strides[0], v1 * strides[1]
+    a1, b1 = a0 + strides[0], b0 + strides[1]
+    return (
+        _row2(a0, b0, hashed, mask, first),
+        _row2(a1, b0, hashed, mask, first),
+        _row2(a0, b1, hashed, mask, first),
+        _row2(a1, b1, hashed, mask, first),
+        f0,
+        f1,
+    )
+
+
+@inlined
+def _row3(a, b, c, hashed, mask, first):
     return first + np.int64(((a ^ b ^ c) if hashed else (a + b + c)) & mask)
+
+
+@inlined
+def _around3(x, i, scale, first, mask, strides, hashed):
+    """As _around2(): corners 000, 100, 010, 110, 001, 101, 011, 111."""
+    v0, f0 = _place(x[i, 0], scale)
+    v1, f1 = _place(x[i, 1], scale)
+    v2, f2 = _place(x[i, 2], scale)
+    a0, b0, c0 = v0 * strides[0], v1 * strides[1], v2 * strides[2]
+    a1, b1, c1 = a0 + strides[0], b0 + strides[1], c0 + strides[2]
+    return (
+        _row3(a0, b0, c0, hashed, mask, first),
+        _row3(a1, b0, c0, hashed, mask, first),
+        _row3(a0, b1, c0, hashed, mask, first),
+        _row3(a1, b1, c0, hashed, mask, first),
+        _row3(a0, b0, c1, hashed, mask, first),
+        _row3(a1, b0, c1, hashed, mask, first),
+        _row3(a0, b1, c1, hashed, mask, first),
+        _row3(a1, b1, c1, hashed, mask, first),
+        f0,
+        f1,
+        f2,
+    )
 
 
 @loop
@@ -43,11 +91,8 @@ def forward1(x, table, features, scales, firsts, masks, strides, hashed, out):
     for task in prange((n + CHUNK - 1) // CHUNK):
         for level in range(len(scales)):
             scale, first, mask = scales[level], firsts[level], masks[level]
-            stride = strides[level, 0]
             for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
-                v, f1 = _place(x[i, 0], scale)
-                i0 = first + np.int64((v * stride) & mask)
-                i1 = first + np.int64((v * stride + stride) & mask)
+                i0, i1, f1 = _around1(x, i, scale, first, mask, strides[level])
                 e1 = np.float32(1) - f1
                 for f in range(width):
                     out[i, level * width + f] = e1 * table[i0, f] + f1 * table[i1, f]
@@ -59,18 +104,10 @@ def forward2(x, table, features, scales, firsts, masks, strides, hashed, out):
     for task in prange((n + CHUNK - 1) // CHUNK):
         for level in range(len(scales)):
             scale, first, mask, folded = scales[level], firsts[level], masks[level], hashed[level]
-            stride0, stride1 = strides[level, 0], strides[level, 1]
             for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
-                v0, f0 = _place(x[i, 0], scale)
-                v1, f1 = _place(x[i, 1], scale)
-                a0 = v0 * stride0
-                a1 = a0 + stride0
-                b0 = v1 * stride1
-                b1 = b0 + stride1
-                i00 = _vertex2(a0, b0, folded, mask, first)
-                i10 = _vertex2(a1, b0, folded, mask, first)
-                i01 = _vertex2(a0, b1, folded, mask, first)
-                i11 = _vertex2(a1, b1, folded, mask, first)
+                i00, i10, i01, i11, f0, f1 = _around2(
+                    x, i, scale, first, mask, strides[level], folded
+                )
                 e0 = np.float32(1) - f0
                 e1 = np.float32(1) - f1
                 for f in range(width):
@@ -85,25 +122,10 @@ def forward3(x, table, features, scales, firsts, masks, strides, hashed, out):
     for task in prange((n + CHUNK - 1) // CHUNK):
         for level in range(len(scales)):
             scale, first, mask, folded = scales[level], firsts[level], masks[level], hashed[level]
-            stride0, stride1, stride2 = strides[level, 0], strides[level, 1], strides[level, 2]
             for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
-                v0, f0 = _place(x[i, 0], scale)
-                v1, f1 = _place(x[i, 1], scale)
-                v2, f2 = _place(x[i, 2], scale)
-                a0 = v0 * stride0
-                a1 = a0 + stride0
-                b0 = v1 * stride1
-                b1 = b0 + stride1
-                c0 = v2 * stride2
-                c1 = c0 + stride2
-                i000 = _vertex3(a0, b0, c0, folded, mask, first)
-                i100 = _vertex3(a1, b0, c0, folded, mask, first)
-                i010 = _vertex3(a0, b1, c0, folded, mask, first)
-                i110 = _vertex3(a1, b1, c0, folded, mask, first)
-                i001 = _vertex3(a0, b0, c1, folded, mask, first)
-                i101 = _vertex3(a1, b0, c1, folded, mask, first)
-                i011 = _vertex3(a0, b1, c1, folded, mask, first)
-                i111 = _vertex3(a1, b1, c1, folded, mask, first)
+                i000, i100, i010, i110, i001, i101, i011, i111, f0, f1, f2 = _around3(
+                    x, i, scale, first, mask, strides[level], folded
+                )
                 e0 = np.float32(1) - f0
                 e1 = np.float32(1) - f1
                 e2 = np.float32(1) - f2
@@ -126,11 +148,9 @@ def table_gradient1(
     for task in prange(levels * copies):
         level, copy = order[task] % levels, order[task] // levels
         scale, first, mask = scales[level], firsts[level], masks[level]
-        stride, out = strides[level, 0], gradients[copy]
+        out = gradients[copy]
         for i in range(n * copy // copies, n * (copy + 1) // copies):
-            v, f1 = _place(x[i, 0], scale)
-            i0 = first + np.int64((v * stride) & mask)
-            i1 = first + np.int64((v * stride + stride) & mask)
+            i0, i1, f1 = _around1(x, i, scale, first, mask, strides[level])
             for f in range(width):
                 u = upstream[i, level * width + f]
                 out[i0, f] += u * (np.float32(1) - f1)
@@ -146,19 +166,9 @@ def table_gradient2(
     for task in prange(levels * copies):
         level, copy = order[task] % levels, order[task] // levels
         scale, first, mask, folded = scales[level], firsts[level], masks[level], hashed[level]
-        stride0, stride1 = strides[level, 0], strides[level, 1]
         out = gradients[copy]
         for i in range(n * copy // copies, n * (copy + 1) // copies):
-            v0, f0 = _place(x[i, 0], scale)
-            v1, f1 = _place(x[i, 1], scale)
-            a0 = v0 * stride0
-            a1 = a0 + stride0
-            b0 = v1 * stride1
-            b1 = b0 + stride1
-            i00 = _vertex2(a0, b0, folded, mask, first)
-            i10 = _vertex2(a1, b0, folded, mask, first)
-            i01 = _vertex2(a0, b1, folded, mask, first)
-            i11 = _vertex2(a1, b1, folded, mask, first)
+            i00, i10, i01, i11, f0, f1 = _around2(x, i, scale, first, mask, strides[level], folded)
             e0 = np.float32(1) - f0
             e1 = np.float32(1) - f1
             for f in range(width):
@@ -178,29 +188,14 @@ def table_gradient3(
     for task in prange(levels * copies):
         level, copy = order[task] % levels, order[task] // levels
         scale, first, mask, folded = scales[level], firsts[level], masks[level], hashed[level]
-        stride0, stride1, stride2 = strides[level, 0], strides[level, 1], strides[level, 2]
         out = gradients[copy]
         for i in range(n * copy // copies, n * (copy + 1) // copies):
-            v0, f0 = _place(x[i, 0], scale)
-            v1, f1 = _place(x[i, 1], scale)
-            v2, f2 = _place(x[i, 2], scale)
-            a0 = v0 * stride0
-            a1 = a0 + stride0
-            b0 = v1 * stride1
-            b1 = b0 + stride1
-            c0 = v2 * stride2
-            c1 = c0 + stride2
+            i000, i100, i010, i110, i001, i101, i011, i111, f0, f1, f2 = _around3(
+                x, i, scale, first, mask, strides[level], folded
+            )
             e0 = np.float32(1) - f0
             e1 = np.float32(1) - f1
             e2 = np.float32(1) - f2
-            i000 = _vertex3(a0, b0, c0, folded, mask, first)
-            i100 = _vertex3(a1, b0, c0, folded, mask, first)
-            i010 = _vertex3(a0, b1, c0, folded, mask, first)
-            i110 = _vertex3(a1, b1, c0, folded, mask, first)
-            i001 = _vertex3(a0, b0, c1, folded, mask, first)
-            i101 = _vertex3(a1, b0, c1, folded, mask, first)
-            i011 = _vertex3(a0, b1, c1, folded, mask, first)
-            i111 = _vertex3(a1, b1, c1, folded, mask, first)
             for f in range(width):
                 u = upstream[i, level * width + f]
                 low, high = u * e2, u * f2
@@ -227,11 +222,8 @@ def x_gradient1(x, upstream, table, features, scales, firsts, masks, strides, ha
     for task in prange((n + CHUNK - 1) // CHUNK):
         for level in range(len(scales)):
             scale, first, mask = scales[level], firsts[level], masks[level]
-            stride = strides[level, 0]
             for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
-                v, _ = _place(x[i, 0], scale)
-                i0 = first + np.int64((v * stride) & mask)
-                i1 = first + np.int64((v * stride + stride) & mask)
+                i0, i1, _ = _around1(x, i, scale, first, mask, strides[level])
                 slope = np.float32(0)
                 for f in range(width):
                     slope += upstream[i, level * width + f] * scale * (table[i1, f] - table[i0, f])
@@ -245,18 +237,10 @@ def x_gradient2(x, upstream, table, features, scales, firsts, masks, strides, ha
     for task in prange((n + CHUNK - 1) // CHUNK):
         for level in range(len(scales)):
             scale, first, mask, folded = scales[level], firsts[level], masks[level], hashed[level]
-            stride0, stride1 = strides[level, 0], strides[level, 1]
             for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
-                v0, f0 = _place(x[i, 0], scale)
-                v1, f1 = _place(x[i, 1], scale)
-                a0 = v0 * stride0
-                a1 = a0 + stride0
-                b0 = v1 * stride1
-                b1 = b0 + stride1
-                i00 = _vertex2(a0, b0, folded, mask, first)
-                i10 = _vertex2(a1, b0, folded, mask, first)
-                i01 = _vertex2(a0, b1, folded, mask, first)
-                i11 = _vertex2(a1, b1, folded, mask, first)
+                i00, i10, i01, i11, f0, f1 = _around2(
+                    x, i, scale, first, mask, strides[level], folded
+                )
                 t00 = t10 = t01 = t11 = np.float32(0)
                 for f in range(width):
                     u = upstream[i, level * width + f] * scale
@@ -277,25 +261,10 @@ def x_gradient3(x, upstream, table, features, scales, firsts, masks, strides, ha
     for task in prange((n + CHUNK - 1) // CHUNK):
         for level in range(len(scales)):
             scale, first, mask, folded = scales[level], firsts[level], masks[level], hashed[level]
-            stride0, stride1, stride2 = strides[level, 0], strides[level, 1], strides[level, 2]
             for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
-                v0, f0 = _place(x[i, 0], scale)
-                v1, f1 = _place(x[i, 1], scale)
-                v2, f2 = _place(x[i, 2], scale)
-                a0 = v0 * stride0
-                a1 = a0 + stride0
-                b0 = v1 * stride1
-                b1 = b0 + stride1
-                c0 = v2 * stride2
-                c1 = c0 + stride2
-                i000 = _vertex3(a0, b0, c0, folded, mask, first)
-                i100 = _vertex3(a1, b0, c0, folded, mask, first)
-                i010 = _vertex3(a0, b1, c0, folded, mask, first)
-                i110 = _vertex3(a1, b1, c0, folded, mask, first)
-                i001 = _vertex3(a0, b0, c1, folded, mask, first)
-                i101 = _vertex3(a1, b0, c1, folded, mask, first)
-                i011 = _vertex3(a0, b1, c1, folded, mask, first)
-                i111 = _vertex3(a1, b1, c1, folded, mask, first)
+                i000, i100, i010, i110, i001, i101, i011, i111, f0, f1, f2 = _around3(
+                    x, i, scale, first, mask, strides[level], folded
+                )
                 t000 = t100 = t010 = t110 = t001 = t101 = t011 = t111 = np.float32(0)
                 for f in range(width):
                     u = upstream[i, level * width + f] * scale
