@@ -17,6 +17,8 @@ from radnerf.experiment import run
 from radnerf.experiment.compile import compile_ahead
 from radnerf.experiment.run import _portrait
 from radnerf.kernels import numba_runtime
+from radnerf.rendering.portrait import Portrait
+from radnerf.types import Rays
 
 
 def test_training_compiles_nothing_more(
@@ -45,3 +47,26 @@ def test_training_compiles_nothing_more(
     assert ahead
     run(config)
     assert called == ahead
+
+
+def test_what_triton_compiles_anew_for_is_called(
+    tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that 16 divides, and others, of rays and of samples."""
+    monkeypatch.setattr("radnerf.experiment.compile.host_waits", lambda device: True)
+    kernels.set_backend("reference")
+    data = ClipDataModule(tiny_clip, MelExtractor())
+    data.setup()
+    portrait = _portrait(tiny.config(tiny_clip, tmp_path), data)
+    called = []
+
+    def noted(self: Portrait, rays: Rays, *arguments: Any) -> Any:
+        rendered = render_head(self, rays, *arguments)
+        called.append((len(rays.frame), len(rendered[1].t)))
+        return rendered
+
+    render_head = Portrait.render_head
+    monkeypatch.setattr(Portrait, "render_head", noted)
+    compile_ahead(portrait, data, "cpu")
+    (rays, samples), (others, room) = called
+    assert rays % 16 == 0 < others % 16 and room % 16 == 0 and room > samples

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from experiment.training import composed
 from inference.fakes import write_wav
 
 from radnerf.data.demo import make_demo_clip
 from radnerf.errors import UserError
-from radnerf.experiment import run
+from radnerf.experiment import launch, run
 from radnerf.experiment.measure import find_portrait
 from radnerf.metrics import KEYS
+from radnerf.rendering.portrait import Portrait
 
 SHORT = ("model.stages.head.warm_start_steps=20", "minutes=null", "logger=none", "previews=1")
 
@@ -47,6 +50,35 @@ def test_a_portrait_tested_again_has_the_same_figures(first: tuple[Path, dict[st
     written = json.loads(reports[-1].read_text())
     assert set(KEYS) <= written.keys() and written["time.train_s"] is None
     assert (reports[-1].parent / "test.mp4").stat().st_size > 0
+
+
+class Seen(Exception):
+    """Where a portrait was found."""
+
+
+def test_what_follows_training_is_done_where_it_was(
+    first: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning brings a portrait back to main memory when a stage ends."""
+    folder, _ = first
+    ckpt = folder / "outputs" / "demo" / "latest"
+
+    def look(portrait: Portrait, *_: Any) -> None:
+        raise Seen(portrait.rest_code.device.type)
+
+    monkeypatch.setattr(import_module("radnerf.experiment.run"), "remember_rest", look)
+    monkeypatch.setattr("radnerf.experiment.measure.evaluate", look)
+    monkeypatch.setattr("radnerf.experiment.launch.device", lambda trainer: torch.device("meta"))
+    for changes in (["steps=2"], ["stages=[test]", f"ckpt={ckpt}"]):
+        with pytest.raises(Seen, match="meta"):
+            run(config(folder, *changes, f"outputs={tmp_path}"))
+
+
+def test_a_process_trains_where_its_trainer_says() -> None:
+    for trainer in ("auto", "cpu", "ddp"):
+        device = launch.device(composed(f"trainer={trainer}").trainer)
+        gpu = torch.cuda.is_available() and trainer != "cpu"
+        assert device.type == ("cuda" if gpu else "cpu")
 
 
 def test_every_metric_that_lacks_something_says_what(first: tuple[Path, dict[str, Any]]) -> None:

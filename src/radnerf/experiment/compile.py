@@ -7,7 +7,9 @@ from copy import deepcopy
 import torch
 
 from radnerf.data.datamodule import ClipDataModule
+from radnerf.devices import host_waits
 from radnerf.kernels.occupancy import raise_cells
+from radnerf.modules.head import ROOM
 from radnerf.rendering.head import distortion
 from radnerf.rendering.portrait import Portrait
 from radnerf.types import to_device
@@ -22,16 +24,24 @@ def compile_ahead(portrait: Portrait, data: ClipDataModule, device: torch.device
     the first run on a machine would spend a minute of its budget on compilers.
     """
     trial = deepcopy(portrait).to(device).eval()
+    _call(trial, data, RAYS, None)
+    if host_waits(trial.rest_code.device):
+        # Triton compiles anew for numbers of rays, and of samples, that 16 divides.
+        _call(trial, data, RAYS - 1, ROOM)
+
+
+def _call(trial: Portrait, data: ClipDataModule, n_rays: int, room: int | None) -> None:
+    device = trial.rest_code.device
     frames = torch.tensor([0, data.clip.n_train - 1])
     generator = torch.Generator().manual_seed(0)
     height, width = data.clip.size
     slot, row, column = (
-        torch.randint(high, (RAYS,), generator=generator) for high in (2, height, width)
+        torch.randint(high, (n_rays,), generator=generator) for high in (2, height, width)
     )
     batch = to_device(data.gather(frames, slot, row, column), device)
     driving = batch.conditioning
-    state, jitter = trial.head_state(driving), torch.full((RAYS,), 0.5, device=device)
-    head, samples = trial.render_head(batch.rays, state, jitter, with_weights=True)
+    state, jitter = trial.head_state(driving), torch.full((n_rays,), 0.5, device=device)
+    head, samples = trial.render_head(batch.rays, state, jitter, True, room)
     assert head.weights is not None
     # Not grid.observe(): it would wait for the processes that train together.
     cells = trial.head_grid.cells_of(samples.points(batch.rays))

@@ -143,8 +143,12 @@ def render_fps(portrait: Portrait, data: ClipDataModule, frames: list[int]) -> f
 
 def encode(portrait: Portrait, data: ClipDataModule, frames: Tensor) -> Float[Tensor, "f d"]:
     """Audio codes of frames, unsmoothed."""
+    device = portrait.rest_code.device
     return torch.cat(
-        [portrait.encode_audio(data.conditioning(part).audio) for part in frames.split(64)]
+        [
+            portrait.encode_audio(data.conditioning(part).audio.to(device))
+            for part in frames.split(64)
+        ]
     )
 
 

@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
@@ -82,6 +83,11 @@ def make_trainer(trainer: DictConfig, **settings: Any) -> pl.Trainer:
             "leave trainer.devices out."
         )
     return instantiate(trainer, num_nodes=ranks.count() // here, **settings)
+
+
+def device(trainer: DictConfig) -> torch.device:
+    """Where this process trains."""
+    return make_trainer(trainer, logger=False).strategy.root_device
 
 
 def launch(count: int, target: Callable[..., Any], *arguments: Any) -> Any:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
+from radnerf.experiment import launch
 from radnerf.experiment.cross import evaluate_cross
 from radnerf.experiment.evaluate import evaluate
 from radnerf.inference.bundle import PortraitBundle
@@ -72,7 +73,8 @@ def measure_again(config: DictConfig, ckpt: Path, root: Path, folder: Path) -> d
         background=data.frames.background,
         n_train=clip.n_train,
     )
-    metrics = measure(config, load_portrait(bundle), bundle, data, folder)
+    portrait = load_portrait(bundle).to(launch.device(config.trainer))
+    metrics = measure(config, portrait, bundle, data, folder)
     return metrics | {"portrait": str(ckpt)}
 
 

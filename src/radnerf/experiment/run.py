@@ -30,7 +30,6 @@ from radnerf.callbacks import (
 )
 from radnerf.data.clip import read_image
 from radnerf.data.datamodule import ClipDataModule
-from radnerf.devices import choose_device
 from radnerf.errors import UserError
 from radnerf.experiment import launch
 from radnerf.experiment.compile import compile_ahead
@@ -145,7 +144,7 @@ def _train_and_test(
     data = ClipDataModule(root, instantiate(config.audio.extractor), seed=config.seed)
     with ranks.first_goes_first():
         data.setup()
-    portrait = _portrait(config, data)
+    portrait, device = _portrait(config, data), launch.device(config.trainer)
     budgets = _budgets(config, [name for name in TRAINING if name in stages])
     if budgets:
         _compile(config, portrait, data)
@@ -175,6 +174,7 @@ def _train_and_test(
     if folder is None:
         return {}
 
+    portrait.to(device)  # from where Lightning has taken it at the end of a stage
     taught = bool(config.model.stages.head.warm_start_steps)
     remember_rest(portrait, data, taught)
     refine_grid(portrait, data)
@@ -197,10 +197,11 @@ def _train_and_test(
 def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> None:
     """Compile the kernels, and say so when it took long."""
     began = time.monotonic()
-    device = "cpu" if config.trainer.accelerator == "cpu" else choose_device("auto")
+    trainer = launch.make_trainer(config.trainer, logger=False)
     status = console.status("compiling the kernels for this machine (kept for later runs)")
-    with ranks.first_goes_first(), status:
-        compile_ahead(portrait, data, device)
+    precision = trainer.precision_plugin.forward_context()
+    with ranks.first_goes_first(), status, precision:
+        compile_ahead(portrait, data, trainer.strategy.root_device)
     if (took := time.monotonic() - began) > 5:
         _say(f"kernels compiled in {took:.0f} s, kept for later runs")
 
@@ -261,7 +262,8 @@ def _train(
     resume = ranks.of_first(checkpoint.is_file())
     first_step = 0
     if resume:
-        first_step = int(torch.load(checkpoint, weights_only=True)["global_step"])
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        first_step = int(saved["global_step"])
         _say(f"{module.name}: from step {first_step}")
     data.use(module.sampling, first_step)
     control, ema = StepControl(), ExponentialMovingAverage(**config.model.ema)
