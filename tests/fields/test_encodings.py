@@ -106,6 +106,29 @@ def test_a_fully_fused_network_learns_at_the_networks_rate() -> None:
     assert kinds == {"grid.params": "grid", "network.params": "net"}
 
 
+@pytest.mark.parametrize("network", [None, (5, 64, 1)])
+def test_tinycudann_learns_from_slopes_too_small_for_float16(
+    network: tuple[int, int, int] | None,
+) -> None:
+    encoding = TinyCudaEncoding(2, n_levels=2, network=network)
+    x = torch.rand(6, 2, requires_grad=True)
+    slopes = []
+    for size in (1.0, 2e-8):
+        encoding.zero_grad()
+        x.grad = None
+        (size * encoding(x)).sum().backward()
+        slopes.append([p.grad / size for p in (x, *encoding.parameters())])
+    for large, small in zip(*slopes, strict=True):
+        assert large.abs().min() > 1e-3
+        torch.testing.assert_close(small, large, rtol=0.01, atol=0.0)
+
+
+@pytest.mark.parametrize("network", [None, (5, 64, 1)])
+def test_tinycudann_of_no_points(network: tuple[int, int, int] | None) -> None:
+    encoding = TinyCudaEncoding(3, n_levels=2, network=network)
+    assert encoding(torch.zeros(0, 3)).shape == (0, encoding.width)
+
+
 def test_without_tinycudann_one_sentence_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -17,7 +17,7 @@ def stand_in() -> ModuleType:
 
 
 class _Module(nn.Module):
-    """A flat float32 vector of parameters, drawn from a seed; results in float16."""
+    """A flat float32 vector of parameters, drawn from a seed."""
 
     def __init__(self, n_params: int, seed: int) -> None:
         super().__init__()
@@ -30,18 +30,26 @@ class _Module(nn.Module):
 
 
 class _Encoding(_Module):
-    def __init__(self, n_input_dims: int, encoding_config: dict[str, Any], seed: int = 1337):
+    def __init__(
+        self,
+        n_input_dims: int,
+        encoding_config: dict[str, Any],
+        seed: int = 1337,
+        dtype: torch.dtype = torch.float16,
+    ):
         assert encoding_config["otype"] == "HashGrid"
         self.config = dict(encoding_config)
         width = encoding_config["n_levels"] * encoding_config["n_features_per_level"]
         super().__init__(n_input_dims * width, seed)
-        self.n_input_dims, self.n_output_dims = n_input_dims, width
+        self.n_input_dims, self.n_output_dims, self.dtype = n_input_dims, width, dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.check(x) @ self.params.view(self.n_input_dims, -1)).half()
+        return (self.check(x) @ self.params.view(self.n_input_dims, -1)).to(self.dtype)
 
 
 class _Network(_Module):
+    """Results, and so their gradients, are in float16, and no points are too few."""
+
     def __init__(
         self,
         n_input_dims: int,
@@ -54,4 +62,5 @@ class _Network(_Module):
         self.n_input_dims, self.n_output_dims = n_input_dims, n_output_dims
 
     def forward(self, x: Tensor) -> Tensor:
+        assert len(x)
         return (x.float() @ self.params.view(self.n_input_dims, -1)).half()

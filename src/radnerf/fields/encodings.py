@@ -18,6 +18,8 @@ from radnerf.kernels.grid_encode import GridLevels, grid_encode
 
 # Axes of the planes of a tri-plane.
 PLANES = ((0, 1), (1, 2), (0, 2))
+# tiny-cuda-nn's networks have slopes in float16, which a mean over many rays would leave at 0.
+NETWORK_SCALE = 1024.0
 
 
 class Encoding(nn.Module):
@@ -170,7 +172,7 @@ class TinyCudaEncoding(Encoding):
         }
         self.dim = dim
         # Its own default seed is the same in every module and every run.
-        self.grid = library.Encoding(dim, settings, seed=_seed())
+        self.grid = library.Encoding(dim, settings, seed=_seed(), dtype=torch.float32)
         self.network = None
         if network is not None:
             width, neurons, n_hidden = network
@@ -182,12 +184,31 @@ class TinyCudaEncoding(Encoding):
                 "n_hidden_layers": n_hidden,
             }
             self.network = library.Network(self.grid.n_output_dims, width, settings, seed=_seed())
+            self.network.params.register_hook(lambda slope: slope / NETWORK_SCALE)
         self.width = (self.network or self.grid).n_output_dims
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n w"]:
-        """Features of points in [0, 1]^dim; float32, though the library computes in float16."""
+        """Features of points in [0, 1]^dim; float32, though a network computes in float16."""
+        if not len(x):  # which its networks refuse
+            return x.new_zeros(0, self.width)
         features = self.grid(x.clamp(0, 1))
-        return (features if self.network is None else self.network(features)).float()
+        if self.network is None:
+            return features
+        features = _ScaledSlope.apply(features, 1 / NETWORK_SCALE)
+        return _ScaledSlope.apply(self.network(features).float(), NETWORK_SCALE)
+
+
+class _ScaledSlope(torch.autograd.Function):
+    """Leaves numbers as they are, and multiplies their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        return ctx.factor * upstream, None
 
 
 def _seed() -> int:
