@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from radnerf.geometry.rotations import rotation_from_vector
+from radnerf.geometry.rotations import rotation_from_vector, turned
 from radnerf.types import Rays
 
 
@@ -27,7 +27,7 @@ class CameraRefinement(nn.Module):
         known = (index >= 0)[:, None]
         turn = rotation_from_vector(self.turn[index.clamp_min(0)] * known)
         shift = self.shift[index.clamp_min(0)] * known
-        directions = (turn[rays.frame] @ rays.directions[..., None])[..., 0]
+        directions = turned(turn[rays.frame], rays.directions)
         return Rays(rays.origins + shift[rays.frame], directions, rays.frame)
 
     @torch.no_grad()

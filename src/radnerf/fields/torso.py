@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from radnerf.fields.encodings import Encoding
 from radnerf.fields.mlp import MLP
-from radnerf.geometry.rotations import rotation_from_euler
+from radnerf.geometry.rotations import rotation_from_euler, turned
 from radnerf.kernels.encodings import frequency_encode
 
 
@@ -54,7 +54,8 @@ class HeadAnchors(nn.Module):
 
     def places(self, pose: Float[Tensor, "f 6"]) -> Float[Tensor, "f n"]:
         """Places in the image (x, y of each) at a focal length of 1 and about its centre."""
-        camera = (self.points - pose[:, None, 3:]) @ rotation_from_euler(pose[:, :3])
+        from_world = rotation_from_euler(pose[:, :3]).mT
+        camera = turned(from_world[:, None], self.points - pose[:, None, 3:])
         return (camera[..., :2] / camera[..., 2:].clamp_min(1e-3)).flatten(1)
 
     def forward(self, pose: Float[Tensor, "f 6"]) -> Float[Tensor, "f n"]:
@@ -128,7 +129,9 @@ class TorsoField(nn.Module):
 
     def predicted_motion(self, pose: Float[Tensor, "f 6"]) -> Float[Tensor, "f 3"]:
         """Where the torso is for a head pose alone."""
-        return self._affine((pose - self.pose_mean) / self.pose_scale) @ self.motion_map
+        affine = self._affine((pose - self.pose_mean) / self.pose_scale)
+        # No matrix product, which autocast would round to 16 bits.
+        return (affine[..., None] * self.motion_map).sum(-2)
 
     @staticmethod
     def _affine(pose: Float[Tensor, "f 6"]) -> Float[Tensor, "f 7"]:

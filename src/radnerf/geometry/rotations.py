@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -28,10 +30,34 @@ def rotation_from_euler(angles: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"
 
 def rotation_from_vector(vector: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation by |vector| radians around the vector (Rodrigues), smooth at zero."""
-    zero = torch.zeros_like(vector[..., 0])
-    x, y, z = vector.unbind(-1)
-    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
-    return torch.matrix_exp(skew)
+    square = vector.square().sum(-1, keepdim=True)
+    near = square < 0.01  # where series are exact, and quotients are not
+    some = torch.where(near, 1.0, square)
+    angle = some.sqrt()
+    sine = _series(square, (1, -6, 120, -5040), near, angle.sin() / angle)
+    versine = _series(square, (2, -24, 720, -40320), near, (1 - angle.cos()) / some)
+    x, y, z = (sine * vector).unbind(-1)
+    w = 1 - versine[..., 0] * square[..., 0]
+    skew = torch.stack([w, -z, y, z, w, -x, -y, x, w], -1).unflatten(-1, (3, 3))
+    return skew + versine[..., None] * vector[..., :, None] * vector[..., None, :]
+
+
+def _series(
+    square: Float[Tensor, "*b 1"],
+    divisors: Sequence[int],
+    near: Bool[Tensor, "*b 1"],
+    far: Float[Tensor, "*b 1"],
+) -> Float[Tensor, "*b 1"]:
+    """The sum of square^k / divisors[k] where near, else far."""
+    total = sum(square**k / divisor for k, divisor in enumerate(divisors))
+    return torch.where(near, total, far)
+
+
+def turned(
+    rotation: Float[Tensor, "*#b 3 3"], vector: Float[Tensor, "*#b 3"]
+) -> Float[Tensor, "*b 3"]:
+    """Rotation times vector; no matrix product, which autocast would round to 16 bits."""
+    return (rotation * vector[..., None, :]).sum(-1)
 
 
 def head_pose_vector(pose: Float[Tensor, "*b 4 4"]) -> Float[Tensor, "*b 6"]:
