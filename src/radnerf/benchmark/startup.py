@@ -69,6 +69,8 @@ def _measure(portrait: str, conf: str, backend: str, device: str, *sizes: str) -
     from radnerf.metrics.report import peak_memory_mb
 
     place = torch.device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place.index or 0)
     subject = load_subject(Path(portrait), place) if portrait else stand_in(Path(conf), place)
     began = time.perf_counter()
     Frames(subject, int(sizes[0]), backend).draw(0)

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from radnerf.errors import UserError
 from radnerf.inference.driver import choose_device
 
 PACKAGES = ("radnerf", "torch", "numpy", "numba", "triton")
-GPU_RAYS = 65_536
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,7 @@ class Plan:
         sizes, sides: of frames, in pixels, for speeds and for how the cost grows.
         clips: frames of clips, likewise.
         matrix_side, reads: of the machine's ceilings.
-        rays: of a training step; None for the default config's on a processor, and for as many as
-            make a GPU work on one.
+        rays: of a training step; None for the default config's.
     """
 
     seconds: float = 5.0
@@ -51,6 +49,16 @@ class Plan:
     matrix_side: int = 2048
     reads: int = 1 << 22
     rays: int | None = None
+
+    def for_gpu(self) -> Plan:
+        """The plan with as much work a call as keeps a GPU busy."""
+        return replace(
+            self,
+            points=16 * self.points,
+            matrix_side=4 * self.matrix_side,
+            reads=16 * self.reads,
+            rays=self.rays or 65_536,
+        )
 
 
 FULL = Plan()
@@ -74,10 +82,14 @@ def run(
     before = kernels.get_backend()
     kernels.set_backend(backend)
     place = choose_device(device)
+    if place.type == "cuda":
+        plan = plan.for_gpu()
+        torch.cuda.set_device(place.index or 0)
     subject = load_subject(portrait, place) if portrait else stand_in(conf, place)
     report: Report = {
         "device": _device_name(place),
         "threads": torch.get_num_threads(),
+        "points": plan.points,
         "load_average": _load(),
         "kernels": backend,
         "portrait": subject.name,
@@ -92,7 +104,6 @@ def run(
         return f"parity failed: {', '.join(failed)}" if failed else None
 
     seconds = plan.seconds
-    rays = plan.rays or (GPU_RAYS if place.type == "cuda" else None)
     parts: dict[str, Callable[[], Report]] = {
         "ceilings": lambda: ceilings(place, seconds / 5, plan.matrix_side, plan.reads),
         "operators": lambda: benchmark_operators(plan.points, place, seconds / 2, report, backend),
@@ -101,7 +112,9 @@ def run(
             subject, backend, seconds, plan.sides, plan.clips, wrong()
         ),
         "start-up": lambda: benchmark_startup(portrait, conf, backend, str(place), plan.sizes),
-        "training": lambda: benchmark_training(subject, conf, backend, 2 * seconds, rays, wrong()),
+        "training": lambda: benchmark_training(
+            subject, conf, backend, 2 * seconds, plan.rays, wrong()
+        ),
     }
     try:
         with Progress(console=Console(stderr=True), transient=True) as progress:

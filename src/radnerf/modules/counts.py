@@ -21,7 +21,7 @@ class LateCount:
         number = n_samples.detach().to("cpu", non_blocking=True)
         if n_samples.is_cuda:
             done = torch.cuda.Event()
-            done.record()
+            done.record(torch.cuda.current_stream(n_samples.device))
         self._coming.append((n_rays, number, done))
 
     def latest(self) -> tuple[int, int]:

@@ -86,7 +86,7 @@ class TritonFrameRenderer:
                     self._draw()
             torch.cuda.current_stream().wait_stream(ahead)
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, stream=ahead):
                 self._draw()
 
     @torch.inference_mode()
