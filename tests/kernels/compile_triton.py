@@ -68,14 +68,15 @@ class Compiler:
         **constants: Any,
     ) -> None:
         named = dict(zip(kernel.arg_names, arguments, strict=False))
-        signature = {name: signature_of(value) for name, value in named.items()}
+        fixed = set(kernel.do_not_specialize)
+        signature = {n: "i32" if n in fixed else signature_of(v) for n, v in named.items()}
         constants |= {name: named[name] for name, kind in signature.items() if kind == "constexpr"}
         signature |= dict.fromkeys(constants, "constexpr")
         assert set(signature) == set(kernel.arg_names), kernel.__name__
         attrs = {
             (place,): [["tt.divisibility", 16]]
             for place, name in enumerate(kernel.arg_names)
-            if signature[name] != "constexpr" and is_aligned(named[name])
+            if signature[name] != "constexpr" and name not in fixed and is_aligned(named[name])
         }
         key = (kernel, self.capability, *signature.items(), *constants.items(), *attrs)
         if key in self.done:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from radnerf.kernels.dispatch import triton_interprets
+
+HAS_GPU = torch.cuda.is_available() and not triton_interprets()
+
 
 def device_of(backend: str) -> str:
     """Triton runs where there is a GPU, and else, interpreted, on the CPU as the others do."""
-    return "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+    return "cuda" if backend == "triton" and HAS_GPU else "cpu"

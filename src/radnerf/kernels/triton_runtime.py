@@ -8,7 +8,7 @@ With TRITON_INTERPRET=1 the same kernels run on CPU tensors, in numpy, for tests
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -23,10 +23,15 @@ INTERPRETED = tl.constexpr(triton_interprets())
 INTERPRETED_BLOCK = 16_384
 
 
-def jit(function: Callable[..., Any]) -> Any:
-    """Compile a kernel, or a helper that kernels call."""
+def jit(function: Callable[..., Any], do_not_specialize: Sequence[str] = ()) -> Any:
+    """Compile a kernel, or a helper that kernels call.
+
+    Args:
+        do_not_specialize: whole numbers of which no kernel of its own is made when they are 1, or
+            divisible by 16.
+    """
     # Without what the tests wrap around every function to check its shapes.
-    return triton.jit(inspect.unwrap(function))
+    return triton.jit(inspect.unwrap(function), do_not_specialize=do_not_specialize)
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:

@@ -207,7 +207,7 @@ class VisibleGrid(OccupancyGrid):
             raise_cells(flat, cells, weights, settled, self.decay)
             return
         seen = flat.new_zeros(2, len(flat))
-        seen[0, cells[settled]] = 1
+        seen[0].scatter_reduce_(0, cells, settled.to(seen.dtype), "amax")
         seen[1].scatter_reduce_(0, cells, weights, "amax")
         counted, heaviest = ranks.largest(seen)
         flat *= torch.where(counted > 0, self.decay, 1.0)

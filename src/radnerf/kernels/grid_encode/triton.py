@@ -183,6 +183,8 @@ def _table_gradient(
         mask=there,
         other=0.0,
     ).to(tl.float32)
+    # Samples that no ray needs add nothing, but all to one place, one after the other.
+    adds = there & (upstream != 0)
     for corner in tl.static_range(2**DIM):
         row = _row(a, b, c, first, mask, s0, s1, s2, hashed, corner)
         weight = _part(f0, corner & 1)
@@ -193,7 +195,7 @@ def _table_gradient(
         tl.atomic_add(
             gradient_ptr + row[:, None] * FEATURES + feature[None, :],
             weight[:, None] * upstream,
-            mask=there,
+            mask=adds,
             sem="relaxed",
         )
 

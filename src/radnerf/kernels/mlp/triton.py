@@ -12,6 +12,7 @@ under autocast it is not rounded, since two outputs may be a coordinate between 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ LEAST = 16  # the narrowest matrix that tensor cores take
 # Activations of a wider layer do not fit a program's registers; torch's own products take them.
 MAX_WIDTH = 128
 # Up to so many frames, their gradient is a matrix product: atomic sums would all hit a few rows.
-MAX_FRAME_COLUMNS = 16
+MAX_FRAME_COLUMNS = 128
 
 
 def mlp(
@@ -136,7 +137,7 @@ def _matrix(matrix_ptr, row, column, rows, columns):
     )
 
 
-@jit
+@partial(jit, do_not_specialize=["frames"])
 def _forward(
     x_ptr, matrices_ptr, bias_ptr, frame_ptr, out_ptr, activations_ptr, n, frames,
     point_stride, input_stride,
