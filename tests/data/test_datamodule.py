@@ -166,7 +166,7 @@ def test_shares_draw_where_they_say(data: ClipDataModule) -> None:
 def test_patches_are_squares_around_the_lips(data: ClipDataModule) -> None:
     data.use(Sampling(n_frames=2, patch_every=1))
     drawn = {"frame": torch.tensor([1, 2]), "step": torch.tensor(0), "next": torch.zeros(0)}
-    batch = data.draw(drawn)
+    batch = data.draw(drawn, 200)
     # The lips square of 8 px, 1.3 times as large, about the same centre.
     assert batch.patch == (10, 10) and len(batch.xy) == 200
     top, bottom, left, right = data.frames.lips[1].tolist()
@@ -175,7 +175,7 @@ def test_patches_are_squares_around_the_lips(data: ClipDataModule) -> None:
     expected = image[top - 1 : top + 9, left - 1 : left + 9]
     assert torch.equal(batch.target[:100].view(10, 10, 3), expected)
     data.use(Sampling(n_frames=2, patch_every=1, max_patch_rays=150))
-    assert len(data.draw(drawn).xy) == 100
+    assert len(data.draw(drawn, 200).xy) == 100
 
 
 def test_the_next_step_is_drawn_ahead_where_the_host_would_wait(
@@ -189,9 +189,9 @@ def test_the_next_step_is_drawn_ahead_where_the_host_would_wait(
     monkeypatch.setattr("radnerf.data.datamodule.host_waits", lambda device: True)
     threads, draw = [], data.draw
 
-    def noted(batch: dict[str, Tensor]) -> Batch:
+    def noted(batch: dict[str, Tensor], n_rays: int) -> Batch:
         threads.append(threading.current_thread() is threading.main_thread())
-        return draw(batch)
+        return draw(batch, n_rays)
 
     monkeypatch.setattr(data, "draw", noted)
     for drawn, one in zip(steps, expected, strict=True):
@@ -202,6 +202,9 @@ def test_the_next_step_is_drawn_ahead_where_the_host_would_wait(
     data.use(Sampling(n_frames=4, n_rays=40, shares=shares), first_step=9)
     first = next(iter(data.train_dataloader()))
     assert len(data.transfer_batch_to_device(first, device, 0).xy) == 40
+    data.n_rays = 16  # too late for the step that is drawn already, or soon will be
+    second = data.stream.at(10)
+    assert len(data.transfer_batch_to_device(second, device, 0).xy) == 40
     assert threads.count(True) == 2  # of each use() the first
 
 

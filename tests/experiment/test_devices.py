@@ -65,13 +65,13 @@ def test_shares_of_a_step_are_the_whole_step(
     nothing = torch.zeros(0, dtype=torch.long)
     for step in (0, 1):
         drawn = {"step": torch.tensor(step), "frame": frames, "next": nothing}
-        whole = data.draw(drawn)
+        whole = data.draw(drawn, 240)
         with monkeypatch.context() as patch:
             patch.setattr(ranks, "count", lambda: 2)
             parts = []
             for rank in (0, 1):
                 patch.setattr(ranks, "rank", lambda rank=rank: rank)
-                parts.append(data.draw(drawn))
+                parts.append(data.draw(drawn, 240))
         if step == 1 and n_frames == 1:  # a patch is not cut in two
             assert all(torch.equal(part.target, whole.target) for part in parts)
             continue

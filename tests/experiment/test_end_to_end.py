@@ -91,7 +91,7 @@ def test_the_mouth_follows_the_audio(trained: tuple[Path, dict[str, Any]]) -> No
             )
             for pose, code in zip(poses, driving, strict=True)
         ]
-        pixels = (torch.stack(frames) * 255).byte().numpy()
+        pixels = (torch.stack(frames) * 255).byte().cpu().numpy()
         return float(np.corrcoef(mouth_opening_from_frames(pixels, poses), truth)[0, 1])
 
     follows = correlation(codes)

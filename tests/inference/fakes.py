@@ -19,7 +19,7 @@ class FakePortrait(nn.Module):
     def __init__(self):
         super().__init__()
         self.calls = []
-        self.rest_code = torch.full((64,), -1.0)
+        self.register_buffer("rest_code", torch.full((64,), -1.0))
 
     def encode_audio(self, windows):
         return windows[:, 4, 8].mean(-1, keepdim=True).repeat(1, 64)

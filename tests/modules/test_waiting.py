@@ -14,6 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from inference.fakes import make_bundle, make_portrait_config
+from kernels.devices import device_of
 from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,7 +32,7 @@ from radnerf.modules.torso import JointModule, TorsoModule
 from radnerf.rendering import portrait as portraits
 from radnerf.rendering.portrait import Portrait
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = torch.device(device_of("triton"))
 aten = torch.ops.aten
 # What brings numbers to the host, be it only to know how large a result is.
 READING = {aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten._unique2, aten.equal}
@@ -241,6 +242,14 @@ def test_patches_get_more_room(subject: Subject, waits: None) -> None:
     n = 400 * int(samples.offsets[-1])
     assert 1.25 * n <= module.room(rays) < 1.25 * n + head.ROOM
     assert 2 * n <= module.room(patch) < 2 * n + head.ROOM
+
+
+def test_a_batch_without_samples_is_not_the_last(subject: Subject, waits: None) -> None:
+    module = make_stage("head", Head, subject)
+    batch = make_batch(subject, 3, 25, None)
+    module._counts[False].put(len(batch.xy), torch.tensor(0, device=DEVICE))
+    torch.cuda.synchronize() if DEVICE.type == "cuda" else None
+    assert module.room(batch) == head.ROOM
 
 
 def test_counts_come_in_their_order() -> None:

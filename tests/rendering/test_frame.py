@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from kernels.devices import device_of
+from kernels.devices import HAS_GPU, device_of
 from kernels.older_processor import passes_on_an_older_processor
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -33,7 +33,7 @@ needs_triton = pytest.mark.skipif(
     "triton" not in available("march"), reason="neither a GPU nor TRITON_INTERPRET=1"
 )
 # PSNR of bfloat16 and of float16; fused, on a GPU, a sample may fall beyond its cell's border.
-CLOSE = {"cpu": 50, "triton": 50 if torch.cuda.is_available() else 61}
+CLOSE = {"cpu": 50, "triton": 50 if HAS_GPU else 61}
 CODE = torch.randn(64, generator=torch.Generator().manual_seed(2))
 backends = pytest.mark.parametrize("backend", ["cpu", pytest.param("triton", marks=needs_triton)])
 

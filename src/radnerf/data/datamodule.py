@@ -207,21 +207,24 @@ class ClipDataModule(pl.LightningDataModule):
         self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
     ) -> Batch:
         """The step's pixels on the device; while that is busy, the next step's are drawn."""
+        n_rays = self.n_rays  # of now, which all processes agree on
         if not host_waits(device):
-            return to_device(self.draw(batch), device)
+            return to_device(self.draw(batch, n_rays), device)
         step = int(batch["step"])
         ahead = self._ahead.pop(step, None)
-        drawn = ahead.result() if ahead else self._pinned(batch)
-        self._ahead[step + 1] = self._drawer.submit(lambda: self._pinned(self.stream.at(step + 1)))
+        drawn = ahead.result() if ahead else self._pinned(batch, n_rays)
+        self._ahead[step + 1] = self._drawer.submit(
+            lambda: self._pinned(self.stream.at(step + 1), n_rays)
+        )
         return to_device(drawn, device, non_blocking=True)
 
-    def _pinned(self, step: dict[str, Tensor]) -> Batch:
+    def _pinned(self, step: dict[str, Tensor], n_rays: int) -> Batch:
         """A step's batch where a GPU can fetch it while the host goes on."""
-        batch = self.draw(step)
+        batch = self.draw(step, n_rays)
         return of_each(batch, Tensor.pin_memory) if torch.cuda.is_available() else batch
 
-    def draw(self, batch: dict[str, Tensor]) -> Batch:
-        """Draw the pixels of a step of the stream and gather what is known of them."""
+    def draw(self, batch: dict[str, Tensor], n_rays: int) -> Batch:
+        """Draw about n_rays pixels of a step of the stream and gather what is known of them."""
         frame, step = batch["frame"], int(batch["step"])
         self.frames.read_ahead(batch["next"].tolist())
         generator = torch.Generator(self.frames.images.device)
@@ -233,7 +236,7 @@ class ClipDataModule(pl.LightningDataModule):
             frame = frame[ranks.part(len(frame))]
             pixels = self.sampler.patch(frame, self.frames.lips, side)
             return self.gather(frame, *pixels, patch=(side, side))
-        pixels = self.sampler.draw(frame, self.n_rays, self.sampling.shares, generator)
+        pixels = self.sampler.draw(frame, n_rays, self.sampling.shares, generator)
         if ranks.count() > 1:
             slot, row, column = (values[ranks.part(len(values))] for values in pixels)
             used, slot = slot.unique(return_inverse=True)
@@ -273,7 +276,7 @@ class ClipDataModule(pl.LightningDataModule):
             target=target,
             behind=torso[:, :3] * alpha + background * (1 - alpha),
             background=background,
-            torso_alpha=alpha[:, 0],
+            torso_alpha=alpha[:, 0].contiguous(),
             head=label == HEAD,
             face=_inside(store.face[frame][slot], row, column),
             eyes=_inside(store.eyes[frame][slot], row, column),

@@ -240,7 +240,7 @@ class HeadModule(StageModule):
         if not n_rays or not host_waits(batch.xy.device):
             return None
         spare = SPARE if batch.patch is None else PATCH_SPARE
-        return ROOM * math.ceil(spare * len(batch.xy) * n_samples / n_rays / ROOM)
+        return ROOM * max(1, math.ceil(spare * len(batch.xy) * n_samples / n_rays / ROOM))
 
     @torch.no_grad()
     def observe(self, batch: Batch, out: RenderOutput, samples: Samples) -> None:
