@@ -21,21 +21,22 @@ QUICK = (
     "steps=8",
     "logger=none",
     "previews=0",
-    "kernels=reference",
     "stages=[preprocess,head,lips,torso,joint]",
     "model.portrait.marching.max_samples=8",
+    "model.stages.head.warm_start_steps=10",
     "model.portrait.head_grid.shape=[12,12,12]",
     *(f"model.stages.{name}.sampling.n_frames=2" for name in ("head", "lips", "torso", "joint")),
     *(f"model.stages.{name}.sampling.n_rays=64" for name in ("head", "lips", "torso", "joint")),
 )
 
 
-def portrait_of(clip: Path, folder: Path, *choices: str) -> PortraitBundle:
+def portrait_of(
+    clip: Path, folder: Path, *choices: str, kernels: str = "reference"
+) -> PortraitBundle:
     """Train a little, and read the portrait's file."""
+    where = (f"kernels={kernels}", f"data.root={clip}", f"outputs={folder}/outputs")
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config: Any = compose(
-            "train", [*choices, *QUICK, f"data.root={clip}", f"outputs={folder}/outputs"]
-        )
+        config: Any = compose("train", [*choices, *QUICK, *where])
     run(config)
     return PortraitBundle.load(folder / "outputs" / "tiny" / "latest" / "portrait.safetensors")
 
@@ -56,6 +57,26 @@ def test_a_run_ends_in_a_portrait_that_speaks(
     assert torch.equal(bundle.poses, torch.from_numpy(Clip.open(tiny_clip).poses))
     driver = Driver(bundle, tiny_clip / "aud.wav", eyes="0.25")
     assert next(iter(driver)).shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "choices"),
+    [
+        ("auto", ["model.grid_levels=4"]),
+        ("reference", ["model.grid_levels=4", "model.refine_cameras=true", "torso=anchors"]),
+    ],
+)
+def test_mixed_precision_learns_the_same(
+    kernels: str, choices: list[str], tiny_clip: Path, tmp_path: Path
+) -> None:
+    exact, mixed = (
+        portrait_of(tiny_clip, tmp_path / name, *choices, *precision, kernels=kernels).weights
+        for name, precision in (("exact", []), ("mixed", ["+trainer.precision=bf16-mixed"]))
+    )
+    for name in ("head.spatial.table", "torso.torso_net.weights.0", "head.color_net.weights.1"):
+        alike = torch.nn.functional.cosine_similarity(exact[name], mixed[name], 0, 1e-12)
+        assert exact[name].dtype == mixed[name].dtype == torch.float32
+        assert 0.99 < float(alike.median()), name
 
 
 def test_refined_poses_are_in_the_portrait(tiny_clip: Path, tmp_path: Path) -> None:

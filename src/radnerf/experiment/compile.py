@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.devices import host_waits
@@ -12,25 +16,39 @@ from radnerf.kernels.occupancy import raise_cells
 from radnerf.modules.head import ROOM
 from radnerf.rendering.head import distortion
 from radnerf.rendering.portrait import Portrait
-from radnerf.types import to_device
+from radnerf.types import Batch, to_device
 
 RAYS = 64
 
 
-def compile_ahead(portrait: Portrait, data: ClipDataModule, device: torch.device | str) -> None:
+def compile_ahead(
+    portrait: Portrait,
+    data: ClipDataModule,
+    device: torch.device | str,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> None:
     """Call, on a copy of a portrait, everything that training calls, on a few rays.
 
     Compiled code is kept on disk, so that this takes a moment from the second run on. Without it,
     the first run on a machine would spend a minute of its budget on compilers.
+
+    Args:
+        precision: the trainer's context of a step.
     """
     trial = deepcopy(portrait).to(device).eval()
-    _call(trial, data, RAYS, None)
+    _call(trial, data, RAYS, None, precision)
     if host_waits(trial.rest_code.device):
         # Triton compiles anew for numbers of rays, and of samples, that 16 divides.
-        _call(trial, data, RAYS - 1, ROOM)
+        _call(trial, data, RAYS - 1, ROOM, precision)
 
 
-def _call(trial: Portrait, data: ClipDataModule, n_rays: int, room: int | None) -> None:
+def _call(
+    trial: Portrait,
+    data: ClipDataModule,
+    n_rays: int,
+    room: int | None,
+    precision: Callable[[], AbstractContextManager[Any]],
+) -> None:
     device = trial.rest_code.device
     frames = torch.tensor([0, data.clip.n_train - 1])
     generator = torch.Generator().manual_seed(0)
@@ -39,16 +57,25 @@ def _call(trial: Portrait, data: ClipDataModule, n_rays: int, room: int | None) 
         torch.randint(high, (n_rays,), generator=generator) for high in (2, height, width)
     )
     batch = to_device(data.gather(frames, slot, row, column), device)
+    jitter = torch.full((n_rays,), 0.5, device=device)
+    with torch.no_grad():  # as between steps
+        state = trial.head_state(batch.conditioning)
+        trial.head.density(trial.head_grid.box, slot.new_zeros(2, device=device), state)
+    with precision():
+        loss = _step(trial, batch, jitter, room)
+    loss.backward()
+
+
+def _step(trial: Portrait, batch: Batch, jitter: Tensor, room: int | None) -> Tensor:
+    """A loss of everything that is rendered."""
     driving = batch.conditioning
-    state, jitter = trial.head_state(driving), torch.full((n_rays,), 0.5, device=device)
+    state = trial.head_state(driving)
     head, samples = trial.render_head(batch.rays, state, jitter, True, room)
     assert head.weights is not None
     # Not grid.observe(): it would wait for the processes that train together.
     cells = trial.head_grid.cells_of(samples.points(batch.rays))
     raise_cells(trial.head_grid.value.view(-1), cells, head.weights.detach(), cells == 0, 1.0)
-    with torch.no_grad():
-        trial.head.density(trial.head_grid.box, cells.new_zeros(2), state)
     rgb, alpha = trial.torso(batch.xy, batch.rays.frame, trial.torso_state(driving))
     sums = [head.rgb, head.alpha, head.ambient, head.depth, rgb, alpha]
     sums.append(distortion(head.weights, samples))
-    torch.stack([value.sum() for value in sums]).sum().backward()
+    return torch.stack([value.sum() for value in sums]).sum()

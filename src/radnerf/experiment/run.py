@@ -199,9 +199,9 @@ def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> No
     began = time.monotonic()
     trainer = launch.make_trainer(config.trainer, logger=False)
     status = console.status("compiling the kernels for this machine (kept for later runs)")
-    precision = trainer.precision_plugin.forward_context()
-    with ranks.first_goes_first(), status, precision:
-        compile_ahead(portrait, data, trainer.strategy.root_device)
+    precision = trainer.precision_plugin.forward_context
+    with ranks.first_goes_first(), status:
+        compile_ahead(portrait, data, trainer.strategy.root_device, precision)
     if (took := time.monotonic() - began) > 5:
         _say(f"kernels compiled in {took:.0f} s, kept for later runs")
 

@@ -61,6 +61,7 @@ def lacks(field: HeadField, rays: Rays) -> str | None:
     return reason
 
 
+@torch.autocast("cpu", enabled=False)  # its own precisions are as good and as fast
 def shade(
     field: HeadField, samples: Samples, rays: Rays, state: HeadState, stop: float
 ) -> FieldOutput:
@@ -80,7 +81,7 @@ def shade(
     density, rgb, moved = _Shade.apply(
         *_batch(field, samples, rays, state, stop),
         *(grid.table for grid in head_grids(field)),
-        state.code @ a[0][:, spatial:].T,
+        state.code.float() @ a[0][:, spatial:].T,
         state.eye @ s[0][:, point:].T,
         torch.addmm(of_appearance.index_select(0, rays.frame), harmonics, c[0][:, :view].T),
         a[0][:, :spatial],
