@@ -130,6 +130,7 @@ class _Shade(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        from radnerf.kernels.dense import ROWS
         from radnerf.kernels.numba_runtime import share, threads
         from radnerf.kernels.shade.networks import backward
 
@@ -138,11 +139,13 @@ class _Shade(torch.autograd.Function):
         tables, terms, matrices = learned[:2], learned[2:5], learned[5:]
         room, hidden = len(rows.sample), 2 * rows.c.shape[1]
         sums = _sums(tables, len(rows.features), hidden, len(terms[0]), len(batch.frame), grids)
+        slope = np.empty((room, hidden // 2 + 1), np.uint32)
+        slope[rows.ends[-1] :][:ROWS] = 0
         share(
             backward, threads(), np.zeros(1, np.int64), batch, rows,
             _backward([matrix.detach() for matrix in matrices]), sums, *grids, rgb.numpy(),
             *(gradient.contiguous().numpy() for gradient in upstream),
-            np.zeros((room, hidden // 2 + 1), np.uint32),
+            slope,
             *(np.empty((len(grid.scales), room), np.uint32) for grid in reversed(grids)),
         )  # fmt: skip
         of_audio, of_eye, _ = terms
