@@ -81,6 +81,28 @@ def test_a_process_trains_where_its_trainer_says() -> None:
         assert device.type == ("cuda" if gpu else "cpu")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("+trainer.precision=foo", "Precision 'foo' is invalid"),
+        ("trainer.accelerator=foo", "accelerator='foo'"),
+        ("trainer.devices=-3", "devices"),
+        pytest.param(
+            "trainer=gpu",
+            "gpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("stages", ["[preprocess,head]", "[test]"])
+def test_a_trainer_that_cannot_be_had_is_missed_before_the_work(
+    change: str, said: str, stages: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"^trainer: .*{said}.*trainer=auto"):
+        run(composed(*SHORT, "steps=2", f"data.folder={tmp_path}", f"stages={stages}", change))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_metric_that_lacks_something_says_what(first: tuple[Path, dict[str, Any]]) -> None:
     _, metrics = first
     assert metrics["full.sync_confidence"] is None

@@ -20,6 +20,8 @@ from radnerf import ranks
 from radnerf.errors import UserError
 from radnerf.processes import Workers
 
+REFUSALS = (MisconfigurationException, ValueError, TypeError, ImportError)
+
 
 def adopt_slurm() -> None:
     """Where srun started this process with others, say so as torchrun does."""
@@ -57,23 +59,18 @@ def n_devices(trainer: DictConfig) -> int:
     Raises:
         UserError: it cannot have them.
     """
-    try:
-        probe = instantiate(_without_strategy(trainer), logger=False)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, MisconfigurationException):
-            raise UserError(f"trainer: {error.__cause__}") from error
-        raise
-    return int(probe.num_devices)
+    return int(_construct(_without_strategy(trainer), logger=False).num_devices)
 
 
 def make_trainer(trainer: DictConfig, **settings: Any) -> pl.Trainer:
     """The trainer of a config in this process, which may be one of several.
 
     Raises:
-        UserError: the processes that were started are not as many as the config has devices.
+        UserError: it cannot be had here, or the processes that were started are not as many as the
+            config has devices.
     """
     if ranks.count() == 1:
-        return instantiate(_without_strategy(trainer), **settings)
+        return _construct(_without_strategy(trainer), **settings)
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     if trainer.devices == "auto":
         settings["devices"] = here
@@ -82,11 +79,15 @@ def make_trainer(trainer: DictConfig, **settings: Any) -> pl.Trainer:
             f"{here} processes were started on this machine and trainer.devices={trainer.devices}: "
             "leave trainer.devices out."
         )
-    return instantiate(trainer, num_nodes=ranks.count() // here, **settings)
+    return _construct(trainer, num_nodes=ranks.count() // here, **settings)
 
 
 def device(trainer: DictConfig) -> torch.device:
-    """Where this process trains."""
+    """Where this process trains.
+
+    Raises:
+        UserError: there is no such place here.
+    """
     return make_trainer(trainer, logger=False).strategy.root_device
 
 
@@ -122,6 +123,19 @@ def _set_ranks(rank: int, count: int, local_rank: int, local_count: int, node: i
     values = (rank, count, local_rank, local_count, node)
     os.environ.update({name: str(value) for name, value in zip(names, values, strict=True)})
     os.environ["TORCHELASTIC_RUN_ID"] = "radnerf"  # by which Lightning knows whom to believe
+
+
+def _construct(trainer: DictConfig, **settings: Any) -> pl.Trainer:
+    try:
+        return instantiate(trainer, **settings)
+    except InstantiationException as error:
+        # What Lightning says of devices, precisions and so on that it cannot use.
+        if isinstance(error.__cause__, REFUSALS):
+            reason = str(error.__cause__).strip().rstrip(".!")
+            raise UserError(
+                f"trainer: {reason}. See docs/devices.md, or take trainer=auto."
+            ) from error
+        raise
 
 
 def _without_strategy(trainer: DictConfig) -> DictConfig:

@@ -79,6 +79,8 @@ def _run(config: DictConfig) -> dict[str, Any]:
     if config.ckpt is not None and not again:
         raise UserError("ckpt= is a portrait to test: give it together with stages=[test].")
     kernels.set_backend(config.kernels.backend)
+    if stages != ["preprocess"]:
+        launch.device(config.trainer)  # what is not there is missed before the work
 
     extractor = instantiate(config.audio.extractor)
     if set(stages) & set(TRAINING):
