@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from experiment.training import composed
 from inference.fakes import write_wav
 
+from radnerf.cli import explain
 from radnerf.data.demo import make_demo_clip
 from radnerf.errors import UserError
 from radnerf.experiment import launch, run
@@ -100,6 +102,17 @@ def test_a_trainer_that_cannot_be_had_is_missed_before_the_work(
 ) -> None:
     with pytest.raises(UserError, match=f"^trainer: .*{said}.*trainer=auto"):
         run(composed(*SHORT, "steps=2", f"data.folder={tmp_path}", f"stages={stages}", change))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_encoder_that_is_not_installed_is_missed_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tinycudann", None)
+    where = (f"data.folder={tmp_path}", f"outputs={tmp_path}/outputs")
+    with pytest.raises(Exception, match=r"encoder=tinycudann needs the package") as caught:
+        run(composed(*SHORT, "steps=2", *where, "encoder=tinycudann"))
+    assert "pip install" in explain(caught.value, "train.py")
     assert list(tmp_path.iterdir()) == []
 
 

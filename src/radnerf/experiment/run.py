@@ -84,7 +84,8 @@ def _run(config: DictConfig) -> dict[str, Any]:
 
     extractor = instantiate(config.audio.extractor)
     if set(stages) & set(TRAINING):
-        # First of all: weights that are not there are found before the work.
+        # First of all: weights and packages that are not there are found before the work.
+        instantiate(config.encoder.spatial)
         _say(f"audio: {extractor.summary}")
     settings: Any = OmegaConf.to_container(config.data, resolve=True)
     chosen = {name: instantiate(config[name]) for name in ("landmarks", "parser", "tracker")}
