@@ -44,7 +44,7 @@ from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
 from radnerf.preprocess.judgement import warn
 from radnerf.preprocess.source import ClipSource
-from radnerf.rendering.portrait import Portrait
+from radnerf.rendering.portrait import Portrait, build
 from radnerf.signals import leave
 
 STAGES = ("preprocess", "head", "lips", "torso", "joint", "test")
@@ -85,7 +85,7 @@ def _run(config: DictConfig) -> dict[str, Any]:
     extractor = instantiate(config.audio.extractor)
     if set(stages) & set(TRAINING):
         # First of all: weights and packages that are not there are found before the work.
-        instantiate(config.encoder.spatial)
+        build(OmegaConf.to_container(config.encoder.spatial, resolve=True))
         _say(f"audio: {extractor.summary}")
     settings: Any = OmegaConf.to_container(config.data, resolve=True)
     chosen = {name: instantiate(config[name]) for name in ("landmarks", "parser", "tracker")}
