@@ -66,6 +66,7 @@ class Samples:
     dt: Float[Tensor, " m"]  # length that the sample stands for
     ray: Int[Tensor, " m"]
     offsets: Int[Tensor, " rays_and_end"]  # N + 1 of them
+    cell: Int[Tensor, " m"]  # of the occupancy grid, counted flat, that the sample was met in
 
     def points(self, rays: Rays) -> Float[Tensor, "m 3"]:
         """Where the samples lie, in world units; differentiable in the rays."""
@@ -91,7 +92,7 @@ class RenderOutput:
     alpha: Float[Tensor, " n"]
     ambient: Float[Tensor, " n"]  # accumulated |ambient| of the field
     depth: Float[Tensor, " n"]
-    weights: Float[Tensor, " m"] | None = None  # of the samples, when asked for (training)
+    weights: Float[Tensor, " m"]  # of the samples
 
 
 @dataclass

@@ -62,7 +62,7 @@ def grids(part: slice) -> dict[str, np.ndarray]:
     visible = VisibleGrid(box, [4, 5, 6], threshold=0.7, decay=0.6)
     for first in (0, 300):
         seen = slice(first + part.start, first + part.stop)
-        visible.observe(points[seen], weights[seen, 0], settled[seen, 0] < 0.8)
+        visible.observe(visible.cells_of(points[seen]), weights[seen, 0], settled[seen, 0] < 0.8)
     dense = OccupancyGrid(box, [8, 8, 8], threshold=0.8)
     for grid in (visible, dense):
         grid.update(lambda x: x.prod(-1) + 0.1, generator)

@@ -123,6 +123,7 @@ def call_operators(dtype: torch.dtype, n: int) -> None:
         dt=torch.zeros(n),
         ray=torch.zeros(n, dtype=torch.long),
         offsets=torch.zeros(n + 1, dtype=torch.long),
+        cell=torch.zeros(n, dtype=torch.long),
     )
     values = torch.zeros(n, 4, dtype=dtype, requires_grad=True)
     backward(*composite.composite(values[:, 0], values, samples, 1e-4))

@@ -25,14 +25,15 @@ def some_samples(dtype: torch.dtype = torch.float32) -> Samples:
         dt=torch.rand(len(t)).to(dtype) * 0.1 + 0.05,
         ray=torch.repeat_interleave(torch.arange(len(COUNTS)), counts),
         offsets=torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)]),
+        cell=torch.zeros(len(t), dtype=torch.long),
     )
 
 
 def brute_force(
     density: Tensor, values: Tensor, samples: Samples, stop: float
-) -> list[list[float]]:
-    """Rows of values, alpha, depth."""
-    rows = []
+) -> tuple[list[list[float]], list[float]]:
+    """Rows of values, alpha, depth; and the samples' weights."""
+    rows, weights = [], [0.0] * len(density)
     for ray in range(len(COUNTS)):
         light, row = 1.0, [0.0] * (values.shape[1] + 2)
         for i in range(int(samples.offsets[ray]), int(samples.offsets[ray + 1])):
@@ -41,9 +42,10 @@ def brute_force(
             opacity = 1 - math.exp(-density[i].item() * samples.dt[i].item())
             parts = [*values[i].tolist(), 1.0, samples.t[i].item()]
             row = [total + light * opacity * part for total, part in zip(row, parts, strict=True)]
+            weights[i] = light * opacity
             light *= 1 - opacity
         rows.append(row)
-    return rows
+    return rows, weights
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -51,12 +53,13 @@ def brute_force(
 def test_sum_written_out(backend: str, stop: float) -> None:
     samples = some_samples()
     density, values = torch.rand(len(samples.t)) * 20, torch.randn(len(samples.t), 3)
-    expected = torch.tensor(brute_force(density, values, samples, stop))
+    expected, of_samples = map(torch.tensor, brute_force(density, values, samples, stop))
     device = device_of(backend)
     inputs = density.to(device), values.to(device), to_device(samples, device)
-    seen, alpha, depth = composite(*inputs, stop, backend)
+    seen, alpha, depth, weights = composite(*inputs, stop, backend)
     got = torch.cat([seen, alpha[:, None], depth[:, None]], 1).cpu()
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weights.cpu(), of_samples, atol=1e-6, rtol=1e-5)
     assert alpha[1] == 0
 
 
@@ -67,8 +70,8 @@ def test_what_is_behind_an_opaque_sample_has_no_gradient(backend: str) -> None:
     density[samples.offsets[3] + 2] = 1e4
     density.requires_grad_()
     values = torch.randn(len(density), 2, device=density.device, requires_grad=True)
-    seen, _, _ = composite(density, values, samples, backend=backend)
-    seen.sum().backward()
+    seen, _, _, weights = composite(density, values, samples, backend=backend)
+    (seen.sum() + weights.square().sum()).backward()
     assert values.grad is not None and density.grad is not None
     behind = slice(int(samples.offsets[3]) + 3, int(samples.offsets[4]))
     assert (values.grad[behind] == 0).all() and (density.grad[behind] == 0).all()

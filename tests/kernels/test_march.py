@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
-from kernels.devices import device_of
+from kernels.devices import device_of, fast_backends
 from torch import Tensor
 
 from radnerf.kernels import available
@@ -100,3 +101,29 @@ def test_a_step_must_lead_forward(box: Tensor) -> None:
     occupancy = torch.ones(2, 2, 2, dtype=torch.bool)
     with pytest.raises(ValueError, match="must be positive"):
         march(torch.zeros(1, 3), torch.eye(3)[:1], occupancy, box, 0.0, 0.0, 4)
+
+
+def counts(
+    backend: str, origins: Tensor, directions: Tensor, occupancy: Tensor, box: Tensor
+) -> list[int]:
+    """Samples a ray."""
+    samples = march_on(backend, origins, directions, occupancy, box, step=0.027, max_samples=8)
+    assert samples.offsets[-1] == len(samples.t) == len(samples.ray) == len(samples.cell)
+    return samples.offsets.diff().tolist()
+
+
+@pytest.mark.parametrize("backend", fast_backends("march"))
+def test_rays_that_are_no_numbers_have_no_samples(backend: str, box: Tensor) -> None:
+    good = torch.tensor([0.0, 0.0, 3.0])
+    bad = [torch.tensor([0.0, value, 3.0]) for value in (math.nan, math.inf, -math.inf)]
+    ahead = torch.tensor([0.0, 0.0, -1.0])
+    origins = torch.stack([good, *bad, good, good])
+    directions = torch.stack([ahead, ahead, ahead, ahead, torch.full((3,), math.nan), ahead])
+    full = torch.ones(4, 4, 4, dtype=torch.bool)
+    assert counts(backend, origins, directions, full, box) == [8, 0, 0, 0, 0, 8]
+
+
+@pytest.mark.parametrize("backend", fast_backends("march"))
+def test_a_ray_without_a_direction_ends(backend: str, box: Tensor) -> None:
+    empty = torch.zeros(4, 4, 4, dtype=torch.bool)
+    assert counts(backend, torch.zeros(1, 3), torch.zeros(1, 3), empty, box) == [0]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
-from kernels.devices import device_of
+from kernels.devices import device_of, fast_backends
 from torch import Tensor
 
 from radnerf.kernels import available
@@ -21,17 +22,13 @@ from radnerf.kernels.march import march
 from radnerf.kernels.march.reference import fitted
 from radnerf.kernels.mlp import mlp
 from radnerf.kernels.occupancy import cells_of, raise_cells
-from radnerf.kernels.ray_sums import sample_weights, spread, sums_before
+from radnerf.kernels.ray_sums import spread, sums_before
 from radnerf.types import Samples, to_device
 
 pytestmark = pytest.mark.usefixtures("several_threads")
 
 SIZES = [0, 1, 7, 4097]
 MakeRays = Callable[[int], tuple[Tensor, Tensor]]
-
-
-def fast_backends(op: str) -> list[str]:
-    return [name for name in available(op) if name != "reference"]
 
 
 def with_gradients(
@@ -180,7 +177,7 @@ def test_march(
         for chosen in (backend, "reference")
     )
     # Not nearly: exactly the same samples.
-    for field in ("t", "dt", "ray", "offsets"):
+    for field in ("t", "dt", "ray", "offsets", "cell"):
         assert torch.equal(getattr(a, field), getattr(b, field)), field
 
 
@@ -194,6 +191,7 @@ def test_march_along_the_axes_and_from_inside(backend: str, box: Tensor) -> None
         for chosen in (backend, "reference")
     )
     assert torch.equal(a.t, b.t) and torch.equal(a.offsets, b.offsets)
+    assert torch.equal(a.cell, b.cell) and occupancy.view(-1)[a.cell].all()
     assert len(a.t) > 20
 
 
@@ -207,7 +205,7 @@ def test_march_into_room(
     given = (*make_rays(n), OCCUPANCIES[name](), box, 0.027, 16)
     room = int(share * len(march_on("reference", *given).t)) + (share > 1)
     a, b = (march_on(chosen, *given, room=room) for chosen in (backend, "reference"))
-    for field in ("t", "dt", "ray", "offsets"):
+    for field in ("t", "dt", "ray", "offsets", "cell"):
         assert torch.equal(getattr(a, field), getattr(b, field)), field
 
 
@@ -218,8 +216,10 @@ def test_what_room_means(box: Tensor, make_rays: MakeRays) -> None:
     n, room = int(whole.offsets[last]), int(whole.offsets[last]) + 1
     some = march_on("reference", *given, room=room)
     assert torch.equal(some.offsets, whole.offsets.clamp_max(n))
-    assert torch.equal(some.t[:n], whole.t[:n]) and torch.equal(some.ray[:n], whole.ray[:n])
-    assert [v[n:].tolist() for v in (some.t, some.dt, some.ray)] == [[0], [0], [49]]
+    for field in ("t", "ray", "cell"):
+        assert torch.equal(getattr(some, field)[:n], getattr(whole, field)[:n])
+    left = [v[n:].tolist() for v in (some.t, some.dt, some.ray, some.cell)]
+    assert left == [[0], [0], [49], [0]]
 
 
 def marched(n: int, box: Tensor, make_rays: MakeRays) -> Samples:
@@ -252,9 +252,14 @@ def test_composite_leaves_spare_room_alone(backend: str, box: Tensor, make_rays:
     inputs = [100 * torch.rand(n) ** 2, torch.randn(n, 4)]
     expected = with_gradients(composite_of(samples), inputs, backend)
     wild = [torch.cat([value, 1e30 * torch.ones(spare, *value.shape[1:])]) for value in inputs]
-    *outputs, of_density, of_values = with_gradients(
-        composite_of(fitted(samples, n + spare)), wild, backend
-    )
+    roomy = composite_of(fitted(samples, n + spare))
+
+    def run(*given: Any) -> tuple[Tensor, ...]:
+        *of_rays, weights = roomy(*given)
+        assert not weights[n:].any()
+        return (*of_rays, weights[:n])
+
+    *outputs, of_density, of_values = with_gradients(run, wild, backend)
     assert not of_density[n:].any() and not of_values[n:].any()
     assert_alike([*outputs, of_density[:n], of_values[:n]], expected, 1e-6)
 
@@ -265,8 +270,10 @@ def test_composite_of_infinite_density_is_opaque_and_has_finite_gradients(
 ) -> None:
     samples = to_device(marched(50, box, make_rays), device_of(backend))
     density = torch.full_like(samples.t, 1e30).requires_grad_()
-    _, alpha, _ = composite(density, torch.ones_like(density)[:, None], samples, backend=backend)
-    alpha.sum().backward()
+    _, alpha, _, weights = composite(
+        density, torch.ones_like(density)[:, None], samples, backend=backend
+    )
+    (alpha.sum() + weights.square().sum()).backward()
     hit = samples.offsets.diff() > 0
     assert torch.equal(alpha, hit.float()) and hit.any() and not hit.all()
     assert density.grad is not None and density.grad.isfinite().all()
@@ -308,7 +315,11 @@ def test_sums_along_rays_leave_spare_room_alone(
 @pytest.mark.parametrize("backend", available("ray_sums"))
 def test_sums_along_rays_by_hand(backend: str) -> None:
     samples = Samples(
-        torch.zeros(5), torch.zeros(5), torch.tensor([0, 0, 0, 2, 2]), torch.tensor([0, 3, 3, 5])
+        t=torch.zeros(5),
+        dt=torch.zeros(5),
+        ray=torch.tensor([0, 0, 0, 2, 2]),
+        offsets=torch.tensor([0, 3, 3, 5]),
+        cell=torch.zeros(5).long(),
     )
     values = torch.tensor([1.0, 2, 4, 8, 16], requires_grad=True)
     sums = sums_of(samples)(backend, values.to(device_of(backend)))
@@ -320,7 +331,8 @@ def test_sums_along_rays_by_hand(backend: str) -> None:
 @pytest.mark.parametrize("backend", fast_backends("ray_sums"))
 def test_a_huge_value_does_not_swallow_the_sums_before_it(backend: str) -> None:
     n = 40  # more than a tile
-    samples = Samples(torch.zeros(n), torch.zeros(n), torch.zeros(n).long(), torch.tensor([0, n]))
+    none, nowhere = torch.zeros(n), torch.zeros(n).long()
+    samples = Samples(none, none, nowhere, torch.tensor([0, n]), nowhere)
     values = torch.ones(n)
     values[-1] = 1e30
     sums = sums_of(samples)(backend, values.to(device_of(backend)))
@@ -329,33 +341,16 @@ def test_a_huge_value_does_not_swallow_the_sums_before_it(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", fast_backends("ray_sums"))
 @pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("of_samples", [sample_weights, spread])
-def test_weights_and_their_spread(
-    of_samples: Callable[..., Tensor], backend: str, n: int, box: Tensor, make_rays: MakeRays
-) -> None:
+def test_spread_of_weights(backend: str, n: int, box: Tensor, make_rays: MakeRays) -> None:
     samples = marched(n, box, make_rays)
     spare = 9 if n else 0
     roomy = fitted(samples, len(samples.t) + spare)
 
-    def run(backend: str, values: Tensor) -> Tensor:
-        filled = torch.cat([values, values.new_ones(spare)])
-        return of_samples(filled, to_device(roomy, device_of(backend)), backend)
+    def run(backend: str, weights: Tensor) -> Tensor:
+        filled = torch.cat([weights, weights.new_ones(spare)])
+        return spread(filled, to_device(roomy, device_of(backend)), backend)
 
-    values = torch.rand(len(samples.t)) ** 2
-    assert_parity(backend, run, [100 * values if of_samples is sample_weights else values], 1e-5)
-
-
-@pytest.mark.parametrize("backend", available("ray_sums"))
-def test_weights_of_what_is_too_dense_for_an_exponential(backend: str) -> None:
-    ray, offsets = torch.tensor([0, 0, 0, 2, 2, 2, 2]), torch.tensor([0, 3, 3, 7])
-    samples = Samples(torch.arange(7.0), torch.full((7,), 0.1), ray, offsets)
-    density = torch.tensor([0.0, 950.0, 5.0, 0.0, 1e6, 1e30, 3.0])
-    density = density.to(device_of(backend)).requires_grad_()
-    weights = sample_weights(density, to_device(samples, device_of(backend)), backend)
-    weights.sum().backward()
-    assert torch.allclose(weights.cpu(), torch.tensor([0.0, 1, 0, 0, 1, 0, 0]))
-    assert density.grad is not None and density.grad.isfinite().all()
-    assert ((weights == 0) | (weights > torch.finfo(torch.float32).smallest_normal)).all()
+    assert_parity(backend, run, [torch.rand(len(samples.t)) ** 2], 1e-5)
 
 
 @pytest.mark.parametrize("backend", fast_backends("occupancy"))

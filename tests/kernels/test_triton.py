@@ -130,31 +130,6 @@ def test_transposed_inputs_and_upstream_gradients_are_read_as_they_lie() -> None
     torch.testing.assert_close(gradients[1], gradients[3], atol=1e-2, rtol=1e-4)
 
 
-def marched(origins: Tensor, directions: Tensor, occupancy: Tensor, box: Tensor) -> list[int]:
-    """Samples a ray."""
-    inputs = [value.to(DEVICE) for value in (origins, directions, occupancy, box)]
-    samples = march(*inputs, 0.05, 0.027, 8, backend="triton")
-    assert samples.offsets[-1] == len(samples.t) == len(samples.ray)
-    return samples.offsets.diff().tolist()
-
-
-@needs_triton
-def test_rays_that_are_no_numbers_have_no_samples(box: Tensor) -> None:
-    good = torch.tensor([0.0, 0.0, 3.0])
-    bad = [torch.tensor([0.0, value, 3.0]) for value in (math.nan, math.inf, -math.inf)]
-    ahead = torch.tensor([0.0, 0.0, -1.0])
-    origins = torch.stack([good, *bad, good, good])
-    directions = torch.stack([ahead, ahead, ahead, ahead, torch.full((3,), math.nan), ahead])
-    full = torch.ones(4, 4, 4, dtype=torch.bool)
-    assert marched(origins, directions, full, box) == [8, 0, 0, 0, 0, 8]
-
-
-@needs_triton
-def test_a_ray_without_a_direction_ends(box: Tensor) -> None:
-    empty = torch.zeros(4, 4, 4, dtype=torch.bool)
-    assert marched(torch.zeros(1, 3), torch.zeros(1, 3), empty, box) == [0]
-
-
 @needs_triton
 def test_where_all_rays_miss_there_is_nothing_to_see(box: Tensor) -> None:
     away = torch.tensor([[0.0, 0.0, 1.0]]).expand(100, 3).to(DEVICE)
@@ -164,8 +139,8 @@ def test_where_all_rays_miss_there_is_nothing_to_see(box: Tensor) -> None:
     assert len(samples.t) == 0 and (samples.offsets == 0).all()
     density = torch.empty(0, device=DEVICE, requires_grad=True)
     values = torch.empty(0, 4, device=DEVICE, requires_grad=True)
-    seen, alpha, depth = composite(density, values, samples, backend="triton")
-    (seen.sum() + alpha.sum() + depth.sum()).backward()
+    seen, alpha, depth, weights = composite(density, values, samples, backend="triton")
+    (seen.sum() + alpha.sum() + depth.sum() + weights.sum()).backward()
     assert seen.shape == (100, 4)
     assert not (seen.any() or alpha.any() or depth.any())
     assert density.grad is not None and density.grad.shape == (0,)
@@ -182,6 +157,7 @@ def test_a_ray_with_more_samples_than_a_tile() -> None:
         dt=torch.full((m,), 0.02),
         ray=torch.repeat_interleave(torch.arange(4), counts),
         offsets=torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)]),
+        cell=torch.zeros(m, dtype=torch.long),
     )
     density, values = 5 * torch.rand(m), torch.randn(m, 3)
     results = []

@@ -5,8 +5,7 @@ import torch
 from radnerf.fields.conditioning import AudioCoordinate
 from radnerf.fields.encodings import GridEncoding
 from radnerf.fields.head import HeadField, truncated_exp
-from radnerf.kernels.composite import composite
-from radnerf.rendering.head import Marching, distortion, render_head, sample_weights
+from radnerf.rendering.head import Marching, distortion, render_head
 from radnerf.rendering.occupancy import VisibleGrid
 from radnerf.types import Rays, Samples
 
@@ -17,7 +16,7 @@ BOX = [[-0.5, -0.5, -0.5], [0.5, 0.5, 0.5]]
 
 def samples() -> Samples:
     t = torch.tensor([1.0, 1.1, 1.4, 2.0, 2.1, 2.2, 2.5])
-    return Samples(t, torch.full((7,), 0.1), RAY, OFFSETS)
+    return Samples(t, torch.full((7,), 0.1), RAY, OFFSETS, cell=torch.zeros(7).long())
 
 
 def field(seed: int = 0) -> HeadField:
@@ -28,23 +27,6 @@ def field(seed: int = 0) -> HeadField:
     for encoding in (head.spatial, audio.ambient):
         encoding.table.data.uniform_(-1, 1)
     return head
-
-
-def test_weights_are_those_of_compositing() -> None:
-    density = torch.rand(7) * 20
-    weights = sample_weights(density, samples())
-    values, _, _ = composite(density, torch.eye(7), samples(), stop=0.0)
-    assert torch.allclose(values.sum(0), weights, atol=1e-6)
-
-
-def test_weights_and_gradients_of_what_is_too_dense_for_an_exponential() -> None:
-    density = torch.tensor([0.0, 950.0, 5.0, 0.0, 1e6, 1e30, 3.0], requires_grad=True)
-    weights = sample_weights(density, samples())
-    weights.sum().backward()
-    assert torch.allclose(weights, torch.tensor([0.0, 1, 0, 0, 1, 0, 0]))
-    assert density.grad is not None and density.grad.isfinite().all()
-    smallest = torch.finfo(torch.float32).smallest_normal
-    assert ((weights == 0) | (weights > smallest)).all()
 
 
 def test_where_samples_lie() -> None:
@@ -70,9 +52,8 @@ def test_distortion_by_a_plain_loop() -> None:
 
 
 def test_distortion_of_no_samples_is_nothing() -> None:
-    empty = Samples(
-        torch.zeros(0), torch.zeros(0), torch.zeros(0, dtype=torch.long), torch.zeros(3).long()
-    )
+    none, nowhere = torch.zeros(0), torch.zeros(0).long()
+    empty = Samples(none, none, nowhere, torch.zeros(3).long(), nowhere)
     assert float(distortion(torch.zeros(0), empty)) == 0.0
 
 
@@ -132,7 +113,8 @@ def test_the_visible_shell_is_kept_and_the_hidden_inside_is_not() -> None:
         x, z = torch.rand(2, 9000, generator=generator) - 0.5
         y = torch.rand(9000, generator=generator) - 0.5
         weight = ((y < 0) & (y > -0.06)).float()
-        grid.observe(torch.stack([x, y, z], 1), weight, torch.ones(9000, dtype=torch.bool))
+        cells = grid.cells_of(torch.stack([x, y, z], 1))
+        grid.observe(cells, weight, torch.ones(9000, dtype=torch.bool))
     grid.update(lambda points: points[:, 0], generator)
     kept = grid.occupied.any(0).any(-1)
     assert kept.tolist() == [6 <= i <= 8 for i in range(16)]
@@ -142,5 +124,5 @@ def test_nothing_is_ruled_out_along_rays_that_should_be_opaque_and_are_not() -> 
     grid = VisibleGrid(BOX, (4, 4, 4), threshold=0.01, decay=0.5)
     points = torch.tensor([[-0.4, 0.0, 0.0], [0.4, 0.0, 0.0]])
     for _ in range(20):
-        grid.observe(points, torch.zeros(2), torch.tensor([False, True]))
+        grid.observe(grid.cells_of(points), torch.zeros(2), torch.tensor([False, True]))
     assert grid.value[0, 2, 2] == 0.05 and grid.value[3, 2, 2] < 0.01

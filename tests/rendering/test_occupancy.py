@@ -48,7 +48,8 @@ def test_a_mean_drops_what_few_frames_need() -> None:
         visible = VisibleGrid(box, (8, 8, 8), 0.1, 0.98, dilation=0, maximum=maximum)
         for step in range(400):
             weights = torch.tensor([0.4 * (step % 20 == 0), 0.4])
-            visible.observe(torch.cat([rare, always]), weights, torch.tensor([True, True]))
+            cells = visible.cells_of(torch.cat([rare, always]))
+            visible.observe(cells, weights, torch.tensor([True, True]))
         visible.update(lambda x: x[:, 0], torch.Generator())
         seen[maximum] = [bool(visible.occupied_at(point)) for point in (rare, always)]
         mean = visible.value[0, 0, 0].item()

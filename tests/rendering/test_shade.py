@@ -78,8 +78,7 @@ def results(
     state = made.state(code, torch.rand(frames, generator=generator) / 4, index)
     grid = OccupancyGrid(BOX, (8, 8, 8), threshold=0.01)
     jitter = torch.rand(len(seen.frame), generator=generator)
-    out, _ = render_head(made, grid, seen, state, marching, jitter, with_weights=True)
-    assert out.weights is not None
+    out, _ = render_head(made, grid, seen, state, marching, jitter)
     rendered = {
         "rgb": out.rgb, "alpha": out.alpha, "depth": out.depth, "ambient": out.ambient,
         "weights": out.weights,

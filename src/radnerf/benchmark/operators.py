@@ -98,7 +98,7 @@ def cases(n: int, device: torch.device) -> dict[str, Case]:
 
     def walk(origins: Tensor, directions: Tensor, backend: str) -> list[Tensor]:
         met = march(origins, directions, occupied, box, 0.05, 0.02, 64, backend=backend)
-        return [met.t, met.offsets.double()]
+        return [met.t, met.offsets.double(), met.cell.double()]
 
     found["march"] = Case("march", walk, [origins, directions], with_gradients=False)
 
@@ -147,6 +147,7 @@ def _even_samples(n: int, per_ray: int, device: torch.device) -> Samples:
         dt=torch.full((rays * per_ray,), 0.02, device=device),
         ray=torch.arange(rays, device=device).repeat_interleave(per_ray),
         offsets=torch.arange(rays + 1, device=device) * per_ray,
+        cell=torch.zeros(rays * per_ray, dtype=torch.long, device=device),
     )
 
 

@@ -70,11 +70,10 @@ def _step(trial: Portrait, batch: Batch, jitter: Tensor, room: int | None) -> Te
     """A loss of everything that is rendered."""
     driving = batch.conditioning
     state = trial.head_state(driving)
-    head, samples = trial.render_head(batch.rays, state, jitter, True, room)
-    assert head.weights is not None
+    head, samples = trial.render_head(batch.rays, state, jitter, room)
     # Not grid.observe(): it would wait for the processes that train together.
-    cells = trial.head_grid.cells_of(samples.points(batch.rays))
-    raise_cells(trial.head_grid.value.view(-1), cells, head.weights.detach(), cells == 0, 1.0)
+    value, cells = trial.head_grid.value.view(-1), samples.cell
+    raise_cells(value, cells, head.weights.detach(), cells == 0, 1.0)
     rgb, alpha = trial.torso(batch.xy, batch.rays.frame, trial.torso_state(driving))
     sums = [head.rgb, head.alpha, head.ambient, head.depth, rgb, alpha]
     sums.append(distortion(head.weights, samples))

@@ -197,9 +197,7 @@ class HeadModule(StageModule):
         rays = self.portrait.refined(batch.rays, batch.conditioning)
         batch = replace(batch, rays=rays)
         rays, state = self.eyes_elsewhere(rays, batch.eyes, self.head_state(batch))
-        out, samples = self.portrait.render_head(
-            rays, state, jitter, with_weights=True, room=self.room(batch)
-        )
+        out, samples = self.portrait.render_head(rays, state, jitter, self.room(batch))
         if self.grid_every:
             self.observe(batch, out, samples)
         self.count(batch, samples)
@@ -212,7 +210,7 @@ class HeadModule(StageModule):
         }
         if losses.eye.weight:
             terms["eye"] = self.eye_term(pixels, batch)
-        if out.weights is not None and losses.distortion.weight:
+        if losses.distortion.weight:
             # Fog must first become dense where it should be, before it is drawn together.
             ramp = min(1.0, 5 * self.progress)
             weight = losses.distortion.weight * ramp
@@ -245,10 +243,8 @@ class HeadModule(StageModule):
     @torch.no_grad()
     def observe(self, batch: Batch, out: RenderOutput, samples: Samples) -> None:
         """Tell the occupancy grid what the batch's rays saw."""
-        assert out.weights is not None
-        settled = (out.alpha > 0.9) | ~batch.head
-        points = samples.points(batch.rays)
-        self.portrait.head_grid.observe(points, out.weights.detach(), settled[samples.ray])
+        settled = ((out.alpha > 0.9) | ~batch.head).index_select(0, samples.ray)
+        self.portrait.head_grid.observe(samples.cell, out.weights.detach(), settled)
 
     def predict(self, batch: Batch) -> Tensor:
         out, _ = self.portrait.render_head(batch.rays, self.portrait.head_state(batch.conditioning))

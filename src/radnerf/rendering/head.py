@@ -11,7 +11,7 @@ from torch import Tensor
 from radnerf.fields.head import HeadField, HeadState
 from radnerf.kernels.composite import composite
 from radnerf.kernels.march import march
-from radnerf.kernels.ray_sums import sample_weights, spread
+from radnerf.kernels.ray_sums import spread
 from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.rendering.shade import can_shade, shade
 from radnerf.types import Rays, RenderOutput, Samples
@@ -41,7 +41,6 @@ def render_head(
     state: HeadState,
     marching: Marching,
     jitter: Float[Tensor, " n"] | None = None,
-    with_weights: bool = False,
     room: int | None = None,
 ) -> tuple[RenderOutput, Samples]:
     """Render rays through the head; colours are premultiplied by alpha.
@@ -49,7 +48,6 @@ def render_head(
     Args:
         state: rows that rays.frame refers to.
         jitter: in [0, 1), shifts each ray's samples by that many steps (training only).
-        with_weights: return the samples' weights too (training only).
         room: for so many samples, see march().
     """
     samples = march(
@@ -68,9 +66,8 @@ def render_head(
     else:
         ray = samples.ray
         out = field(samples.points(rays), rays.directions[ray], rays.frame[ray], state)
-    weights = sample_weights(out.density, samples) if with_weights else None
     moved = out.ambient.abs().sum(-1, keepdim=True)
-    values, alpha, depth = composite(
+    values, alpha, depth, weights = composite(
         out.density, torch.cat([out.rgb, moved], -1), samples, marching.stop
     )
     return RenderOutput(values[:, :3], alpha, values[:, 3], depth, weights), samples

@@ -55,7 +55,7 @@ class OccupancyGrid(nn.Module):
 
     def observe(
         self,
-        points: Float[Tensor, "m d"],
+        cells: Int[Tensor, " m"],
         weights: Float[Tensor, " m"],
         settled: Bool[Tensor, " m"],
     ) -> None:
@@ -182,17 +182,16 @@ class VisibleGrid(OccupancyGrid):
     @torch.no_grad()
     def observe(
         self,
-        points: Float[Tensor, "m d"],
+        cells: Int[Tensor, " m"],
         weights: Float[Tensor, " m"],
         settled: Bool[Tensor, " m"],
     ) -> None:
-        """Note the weights of rendered samples at points in the box's units.
+        """Note the weights of rendered samples in these cells, counted flat.
 
         Only samples of rays that are settled (opaque, or rightly empty) count against their cell:
         along a ray that should be opaque and is not, the surface may still appear anywhere.
         Processes that train together note what any of them saw.
         """
-        cells = self.cells_of(points)
         weights = torch.where(settled, weights, weights.clamp_min(self.unseen))
         flat = self.value.view(-1)
         if not self.maximum:

@@ -166,13 +166,10 @@ class Portrait(nn.Module):
         rays: Rays,
         state: HeadState,
         jitter: Float[Tensor, " n"] | None = None,
-        with_weights: bool = False,
         room: int | None = None,
     ) -> tuple[RenderOutput, Samples]:
         """The head alone, colours premultiplied by alpha."""
-        return render_head(
-            self.head, self.head_grid, rays, state, self.marching, jitter, with_weights, room
-        )
+        return render_head(self.head, self.head_grid, rays, state, self.marching, jitter, room)
 
     def render_torso(
         self, xy: Float[Tensor, "n 2"], frame: Int[Tensor, " n"], state: TorsoState

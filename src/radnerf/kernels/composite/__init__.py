@@ -15,8 +15,8 @@ def composite(
     samples: Samples,
     stop: float = 1e-4,
     backend: str | None = None,
-) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Accumulated values, alpha and depth of each ray, front to back.
+) -> tuple[Float[Tensor, "n k"], Float[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, " m"]]:
+    """Accumulated values, alpha and depth of each ray, front to back, and the samples' weights.
 
     A sample weighs T * (1 - exp(-density * dt)), T being what the samples before it let through;
     samples with T below `stop` weigh nothing. Values and depth are premultiplied by alpha.

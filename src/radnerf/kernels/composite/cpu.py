@@ -13,7 +13,7 @@ from radnerf.types import Samples
 
 def composite(
     density: Tensor, values: Tensor, samples: Samples, stop: float
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _Composite.apply(
         density, values, samples.t, samples.dt, samples.offsets, np.float32(stop)
     )
@@ -29,7 +29,7 @@ class _Composite(torch.autograd.Function):
         dt: Tensor,
         offsets: Tensor,
         stop: np.float32,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         from radnerf.kernels.composite import loops
         from radnerf.kernels.numba_runtime import run
 
@@ -44,7 +44,7 @@ class _Composite(torch.autograd.Function):
         run(loops.forward, *inputs, stop, seen, alpha, depth, weights)
         ctx.save_for_backward(*inputs, weights)
         ctx.stop = stop
-        return seen, alpha, depth
+        return seen, alpha, depth, weights
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:

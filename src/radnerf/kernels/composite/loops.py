@@ -33,7 +33,7 @@ def forward(density, values, t, dt, offsets, stop, seen, alpha, depth, weights):
 
 @loop
 def backward(
-    density, values, t, dt, offsets, stop, weights, of_seen, of_alpha, of_depth,
+    density, values, t, dt, offsets, stop, weights, of_seen, of_alpha, of_depth, of_weights,
     of_density, of_values,
 ):  # fmt: skip
     """Fills of_density [m] and of_values [m, k], which start at zero.
@@ -46,7 +46,7 @@ def backward(
         # What the weights behind the current sample are worth; first pass: all of them.
         behind = np.float32(0)
         for i in range(offsets[ray], offsets[ray + 1]):
-            worth = of_alpha[ray] + of_depth[ray] * t[i]
+            worth = of_alpha[ray] + of_depth[ray] * t[i] + of_weights[i]
             for k in range(channels):
                 worth += of_seen[ray, k] * values[i, k]
                 of_values[i, k] = weights[i] * of_seen[ray, k]

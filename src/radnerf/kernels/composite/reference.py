@@ -10,7 +10,7 @@ from radnerf.types import Samples
 
 def composite(
     density: Tensor, values: Tensor, samples: Samples, stop: float
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rays = len(samples.offsets) - 1
     counts = samples.offsets.diff()
     # Without the room left over.
@@ -32,4 +32,5 @@ def composite(
     seen = weighted.new_zeros(rays, values.shape[1]).index_add(0, ray, weighted)
     alpha = weight.new_zeros(rays).index_add(0, ray, weight)
     depth = weight.new_zeros(rays).index_add(0, ray, weight * samples.t[:n])
-    return seen, alpha, depth
+    spare = weight.new_zeros(len(samples.t) - n)
+    return seen, alpha, depth, torch.cat([weight, spare])

@@ -23,7 +23,7 @@ TILE = 16  # samples of a ray at a time
 
 def composite(
     density: Tensor, values: Tensor, samples: Samples, stop: float
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return _Composite.apply(density, values, samples.t, samples.dt, samples.offsets, stop)
 
 
@@ -37,14 +37,14 @@ class _Composite(torch.autograd.Function):
         dt: Tensor,
         offsets: Tensor,
         stop: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         inputs = [v.contiguous() for v in (density, values, t, dt, offsets)]
         rays, channels = len(offsets) - 1, values.shape[1]
         seen = t.new_empty(rays, channels, dtype=torch.float32)
         alpha, depth = t.new_empty(2, rays, dtype=torch.float32)
-        # Each sample's weight, and the light that it lets through.
+        weights = t.new_zeros(len(t), dtype=torch.float32)
         saves = any(ctx.needs_input_grad)
-        weights, after = t.new_empty(2, len(t) if saves else 0, dtype=torch.float32)
+        after = torch.empty_like(weights) if saves else None  # the light that a sample lets through
         size = _rays(rays, channels)
         launch(
             _forward, (triton.cdiv(rays, size),),
@@ -52,7 +52,7 @@ class _Composite(torch.autograd.Function):
             CHANNELS=channels, WIDTH=padded(channels), SAVES=saves, BLOCK=size, TILE=TILE,
         )  # fmt: skip
         ctx.save_for_backward(*inputs, weights, after)
-        return seen, alpha, depth
+        return seen, alpha, depth, weights
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -112,8 +112,8 @@ def _forward(
         alpha += tl.sum(weight, 1)
         depth += tl.sum(weight * t, 1)
         passed += tl.sum(thickness, 1)
+        tl.store(weights_ptr + i, weight, mask=there)
         if SAVES:
-            tl.store(weights_ptr + i, weight, mask=there)
             tl.store(after_ptr + i, tl.where(shown, light * passes, 0.0), mask=there)
     tl.store(
         seen_ptr + ray[:, None] * CHANNELS + channel[None, :],
@@ -127,7 +127,7 @@ def _forward(
 @jit
 def _backward(
     values_ptr, t_ptr, dt_ptr, offsets_ptr, weights_ptr, after_ptr,
-    of_seen_ptr, of_alpha_ptr, of_depth_ptr, of_density_ptr, of_values_ptr, rays,
+    of_seen_ptr, of_alpha_ptr, of_depth_ptr, of_weights_ptr, of_density_ptr, of_values_ptr, rays,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """With s = density * dt and w_i = T_i (1 - exp(-s_i)): dw_i/ds_i = T_(i+1), and every later
@@ -159,6 +159,7 @@ def _backward(
         weight = tl.load(weights_ptr + i, mask=there, other=0.0)
         after = tl.load(after_ptr + i, mask=there, other=0.0)
         worth = of_alpha[:, None] + of_depth[:, None] * t
+        worth += tl.load(of_weights_ptr + i, mask=there, other=0.0)
         worth += tl.sum(of_seen[:, None, :] * value, 2)
         share = weight * worth
         later = behind[:, None] + tl.cumsum(share, 1, reverse=True) - share

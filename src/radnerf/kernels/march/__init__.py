@@ -31,7 +31,7 @@ def march(
     Args:
         room: for so many samples, whatever there are, so that a GPU's host need not wait to be told
             their number: rays whose samples do not fit have none, and what is left over are samples
-            of no length behind the last ray's. None makes room for exactly those there are.
+            of no length behind the last ray's, in cell 0. None makes room for exactly as many.
     """
     if step <= 0:
         raise ValueError(f"march: the step must be positive, not {step}")

@@ -1,13 +1,12 @@
-"""Ray marching on CPU cores: Numba, one ray a task, whole blocks of empty cells at once."""
+"""Ray marching on CPU cores: Numba, some rays a task."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from radnerf.kernels.march.reference import fitted, ray_box
+from radnerf.kernels.march.reference import fitted
 from radnerf.types import Samples
 
 
@@ -25,26 +24,18 @@ def march(
     from radnerf.kernels.march import loops
     from radnerf.kernels.numba_runtime import run
 
-    origins, directions = origins.detach().contiguous(), directions.detach().contiguous()
     rays = len(origins)
-    jitter = torch.full((rays,), 0.5) if jitter is None else jitter.contiguous()
-    first, last = ray_box(origins, directions, box, near)
-    per_unit = torch.tensor(occupancy.shape) / (box[1] - box[0])
-    # Whole words of cells along z, filled up with empty ones, which no ray reaches.
-    resolution = occupancy.shape
-    spare = -resolution[2] % 8
-    cells = (pad(occupancy, (0, spare)) if spare else occupancy).contiguous()
-    blocks = torch.zeros([-(-r // loops.BLOCK) for r in resolution], dtype=torch.bool)
-    run(loops.block_occupancy, cells.view(torch.int64), blocks)
+    jitter = torch.full((rays,), 0.5) if jitter is None else jitter
+    inputs = (v.detach().contiguous() for v in (origins, directions, jitter, occupancy, box))
     # Only the pages that are written take memory.
-    found, counts = torch.empty(rays, max_samples), torch.empty(rays, dtype=torch.long)
-    run(
-        loops.walk, origins, directions, first, last, jitter, cells, resolution[2], blocks,
-        box[0].contiguous(), per_unit, np.float32(step), found, counts,
-    )  # fmt: skip
+    found = torch.empty(rays, max_samples)
+    cells = torch.empty(rays, max_samples, dtype=torch.int32)
     offsets = torch.zeros(rays + 1, dtype=torch.long)
-    torch.cumsum(counts, 0, out=offsets[1:])
+    counts = offsets[1:]
+    run(loops.walk, *inputs, np.float32(near), np.float32(step), found, cells, counts)
+    torch.cumsum(counts, 0, out=counts)
     total = int(offsets[-1])
-    t, ray = torch.empty(total), torch.empty(total, dtype=torch.long)
-    run(loops.pack, found, offsets, t, ray)
-    return fitted(Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets), room)
+    t, (ray, cell) = torch.empty(total), torch.empty(2, total, dtype=torch.long)
+    run(loops.pack, found, cells, offsets, t, ray, cell)
+    samples = Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets, cell=cell)
+    return fitted(samples, room)

@@ -10,105 +10,79 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from radnerf.kernels.march import reference
 from radnerf.kernels.numba_runtime import exact_loop, exactly_inlined
+from radnerf.kernels.pairs import TWO, ZERO
 
-BLOCK = 8  # cells a side of a coarse cell, which says in one look that nothing is in it
-
-
-@exact_loop
-def block_occupancy(occupancy, blocks):
-    """blocks: whether any cell of each BLOCK^3 is occupied; starts all False.
-
-    occupancy: BLOCK cells along z in one 64-bit word.
-    """
-    for bx in prange(blocks.shape[0]):
-        for x in range(bx * BLOCK, min((bx + 1) * BLOCK, occupancy.shape[0])):
-            for y in range(occupancy.shape[1]):
-                for bz in range(occupancy.shape[2]):
-                    if occupancy[x, y, bz] != 0:
-                        blocks[bx, y // BLOCK, bz] = True
+TINY = np.float32(reference.TINY)
+RAYS = 64  # a task
+PIECES = 32  # of a ray at a time: looking into their cells is no vector code, all the rest is
 
 
 @exactly_inlined
-def _cell(position, low, per_unit, resolution):
-    return min(max(int((position - low) * per_unit), 0), resolution - 1)
+def _cell(origin, direction, t, low, per_unit, last):
+    """An axis' cell index, at most `last`; one for sure, also of what is no number."""
+    place = (origin + t * direction - low) * per_unit
+    place = place if place > ZERO else ZERO
+    return np.int32(place if place < last else last)
 
 
 @exactly_inlined
-def _leaves(cell, size, position, inverse, low, width):
-    """How much farther along its direction a position leaves cells cell .. cell + size - 1."""
-    border = cell + size if inverse > 0 else cell
-    return (low + np.float32(border) * width - position) * inverse
-
-
-@exactly_inlined
-def _inverse(direction):
-    """1 / direction; one that is parallel to a border leaves at some huge distance."""
-    tiny = np.float32(1e-12)
-    return np.float32(1) / (direction if abs(direction) > tiny else tiny)
-
-
-@exact_loop
-def walk(
-    origins,
-    directions,
-    first,
-    last,
-    jitter,
-    occupancy,
-    rz,
-    blocks,
-    low,
-    per_unit,
-    step,
-    found,
-    counts,
-):
-    """Fills the first counts [n] columns of found [n, max_samples] with the samples' distances.
-
-    occupancy: rz cells along z, whatever its own length there.
-    """
-    rx, ry = occupancy.shape[:2]
-    one = np.float32(1)
-    widthx, widthy, widthz = one / per_unit[0], one / per_unit[1], one / per_unit[2]
-    per_step = one / step
-    for ray in prange(len(origins)):
-        ox, oy, oz = origins[ray, 0], origins[ray, 1], origins[ray, 2]
-        dx, dy, dz = directions[ray, 0], directions[ray, 1], directions[ray, 2]
-        ix, iy, iz = _inverse(dx), _inverse(dy), _inverse(dz)
-        kept, piece = 0, 0
-        while kept < found.shape[1]:
-            t = first[ray] + (np.float32(piece) + jitter[ray]) * step
-            if not t < last[ray]:
-                break
-            x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
-            cx = _cell(x, low[0], per_unit[0], rx)
-            cy = _cell(y, low[1], per_unit[1], ry)
-            cz = _cell(z, low[2], per_unit[2], rz)
-            if occupancy[cx, cy, cz]:
-                found[ray, kept] = t
-                kept += 1
-                piece += 1
-                continue
-            size = 1
-            if not blocks[cx // BLOCK, cy // BLOCK, cz // BLOCK]:
-                size = BLOCK
-                cx, cy, cz = cx // BLOCK * BLOCK, cy // BLOCK * BLOCK, cz // BLOCK * BLOCK
-            ahead = min(
-                _leaves(cx, size, x, ix, low[0], widthx),
-                _leaves(cy, size, y, iy, low[1], widthy),
-                _leaves(cz, size, z, iz, low[2], widthz),
-            )
-            # To the first lattice point outside. Rounding may make that one look too many inside,
-            # never one too few.
-            piece += max(1, int(min(ahead * per_step, np.float32(1e6)) - np.float32(0.01)) + 1)
-        counts[ray] = kept
+def _span(ray, origins, directions, box, near):
+    """Distances between which a ray is in the box; the former is the larger one when it misses."""
+    first, last, wide = near, np.float32(np.inf), ZERO
+    for axis in range(3):
+        direction, size = directions[ray, axis], box[1, axis] - box[0, axis]
+        safe = direction if abs(direction) >= TINY else TINY
+        to_low = (box[0, axis] - origins[ray, axis]) / safe
+        to_high = (box[1, axis] - origins[ray, axis]) / safe
+        first, last = max(first, min(to_low, to_high)), min(last, max(to_low, to_high))
+        if to_low != to_low or to_high != to_high:
+            last = -np.float32(np.inf)
+        wide += size * size
+    # The box is nowhere longer than its diagonal; a ray without a direction would not end.
+    return first, min(last, first + TWO * np.sqrt(wide))
 
 
 @exact_loop
-def pack(found, offsets, t, ray):
+def walk(origins, directions, jitter, occupancy, box, near, step, found, cells, counts):
+    """Fills the first counts [n] columns of found and cells [n, max_samples] with samples."""
+    rx, ry, rz = occupancy.shape
+    perx = np.float32(rx) / (box[1, 0] - box[0, 0])
+    pery = np.float32(ry) / (box[1, 1] - box[0, 1])
+    perz = np.float32(rz) / (box[1, 2] - box[0, 2])
+    topx, topy, topz = np.float32(rx - 1), np.float32(ry - 1), np.float32(rz - 1)
+    wide, deep = np.int32(ry * rz), np.int32(rz)
+    occupied = occupancy.reshape(-1)
+    n, most = found.shape
+    for task in prange(-(-n // RAYS)):
+        t, cell = np.empty(PIECES, np.float32), np.empty(PIECES, np.int32)
+        for ray in range(task * RAYS, min(n, (task + 1) * RAYS)):
+            first, last = _span(ray, origins, directions, box, near)
+            ox, oy, oz = origins[ray, 0], origins[ray, 1], origins[ray, 2]
+            dx, dy, dz = directions[ray, 0], directions[ray, 1], directions[ray, 2]
+            shift, kept, piece = jitter[ray], 0, np.int32(0)
+            while kept < most and first + (np.float32(piece) + shift) * step < last:
+                for k in range(PIECES):
+                    x = first + (np.float32(piece + np.int32(k)) + shift) * step
+                    t[k] = x
+                    cell[k] = (
+                        _cell(ox, dx, x, box[0, 0], perx, topx) * wide
+                        + _cell(oy, dy, x, box[0, 1], pery, topy) * deep
+                        + _cell(oz, dz, x, box[0, 2], perz, topz)
+                    )
+                for k in range(PIECES):
+                    if kept < most and occupied[cell[k]] and t[k] < last:
+                        found[ray, kept], cells[ray, kept] = t[k], cell[k]
+                        kept += 1
+                piece += np.int32(PIECES)
+            counts[ray] = kept
+
+
+@exact_loop
+def pack(found, cells, offsets, t, ray, cell):
     """Puts the samples of ray i at offsets[i] .. offsets[i + 1]."""
     for i in prange(len(found)):
         for k in range(offsets[i + 1] - offsets[i]):
-            t[offsets[i] + k] = found[i, k]
+            t[offsets[i] + k], cell[offsets[i] + k] = found[i, k], cells[i, k]
             ray[offsets[i] + k] = i

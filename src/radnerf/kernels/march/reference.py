@@ -46,15 +46,12 @@ def march(
     ]
     t = torch.cat([part[0] for part in parts])
     counts = torch.cat([part[1] for part in parts])
-    return fitted(pack(t, counts, step), room)
-
-
-def pack(t: Tensor, counts: Tensor, step: float) -> Samples:
-    """Samples from their distances, ray by ray, and the number of each ray."""
+    cell = torch.cat([part[2] for part in parts])
     offsets = torch.zeros(len(counts) + 1, dtype=torch.long, device=t.device)
     torch.cumsum(counts, 0, out=offsets[1:])
     ray = torch.repeat_interleave(counts, output_size=len(t))
-    return Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets)
+    samples = Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets, cell=cell)
+    return fitted(samples, room)
 
 
 def fitted(samples: Samples, room: int | None) -> Samples:
@@ -72,6 +69,7 @@ def fitted(samples: Samples, room: int | None) -> Samples:
         dt=filled(samples.dt, 0),
         ray=filled(samples.ray, len(offsets) - 2),
         offsets=offsets.clamp_max(n),
+        cell=filled(samples.cell, 0),
     )
 
 
@@ -96,8 +94,8 @@ def _march_chunk(
     box: Tensor,
     step: float,
     max_samples: int,
-) -> tuple[Tensor, Tensor]:
-    """Distances of the kept samples, ray by ray, and their number [n]."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances of the kept samples, ray by ray, their number [n], and their cells."""
     longest = (last - first).amax().item() if len(first) else 0.0
     pieces = torch.arange(max(int(longest / step) + 2, 0), device=origins.device)
     t = first[:, None] + (pieces + jitter[:, None]) * step
@@ -106,6 +104,7 @@ def _march_chunk(
     point = origins[:, None] + t[..., None] * directions[:, None]
     cell = ((point - box[0]) * cells_per_unit).long().clamp(min=torch.zeros_like(resolution))
     cell = torch.minimum(cell, resolution - 1)
-    keep = (t < last[:, None]) & occupancy[cell[..., 0], cell[..., 1], cell[..., 2]]
+    flat = (cell[..., 0] * occupancy.shape[1] + cell[..., 1]) * occupancy.shape[2] + cell[..., 2]
+    keep = (t < last[:, None]) & occupancy.reshape(-1)[flat]
     keep &= keep.cumsum(1) <= max_samples
-    return t[keep], keep.sum(1)
+    return t[keep], keep.sum(1), flat[keep]

@@ -45,7 +45,7 @@ def march(
     limits = (n, float(near), float(step), max_samples)
 
     offsets = torch.zeros(n + 1, dtype=torch.long, device=device)
-    launch(_walk, grid, *inputs, offsets, None, None, *limits, WRITES=False, **sizes)
+    launch(_walk, grid, *inputs, offsets, None, None, None, *limits, WRITES=False, **sizes)
     offsets.cumsum_(0)
     if room is None:
         room = int(offsets[-1])
@@ -56,8 +56,9 @@ def march(
         dt = step * (torch.arange(room, device=device) < end).to(origins.dtype)
     t = origins.new_zeros(room)
     ray = torch.full((room,), n - 1, dtype=torch.long, device=device)
-    launch(_walk, grid, *inputs, offsets, t, ray, *limits, WRITES=True, **sizes)
-    return Samples(t=t, dt=dt, ray=ray, offsets=offsets)
+    cell = torch.zeros_like(ray)
+    launch(_walk, grid, *inputs, offsets, t, ray, cell, *limits, WRITES=True, **sizes)
+    return Samples(t=t, dt=dt, ray=ray, offsets=offsets, cell=cell)
 
 
 @jit
@@ -97,7 +98,7 @@ def _cell(origin, direction, t, low, high, CELLS: tl.constexpr):
 @jit
 def _walk(
     origins_ptr, directions_ptr, occupancy_ptr, box_ptr, jitter_ptr, offsets_ptr, t_ptr, ray_ptr,
-    n, near, step, max_samples,
+    cell_ptr, n, near, step, max_samples,
     RX: tl.constexpr, RY: tl.constexpr, RZ: tl.constexpr,
     BLOCK: tl.constexpr, PIECES: tl.constexpr, WRITES: tl.constexpr,
 ):  # fmt: skip
@@ -141,6 +142,7 @@ def _walk(
             slot = begin[:, None] + rank - 1
             tl.store(t_ptr + slot, t, mask=keep)
             tl.store(ray_ptr + slot, ray[:, None] + tl.zeros_like(slot), mask=keep)
+            tl.store(cell_ptr + slot, cell, mask=keep)
         kept = tl.minimum(kept + tl.sum(occupied, 1), max_samples)
         start += PIECES
         more = (first + (start + jitter) * step < last) & (kept < max_samples)

@@ -6,7 +6,7 @@ from torch import Tensor
 from radnerf.kernels.dispatch import pick
 from radnerf.types import Samples
 
-__all__ = ["sample_weights", "spread", "sums_before"]
+__all__ = ["spread", "sums_before"]
 
 
 def sums_before(
@@ -18,14 +18,6 @@ def sums_before(
     """
     module = pick("ray_sums", backend, values)
     return module.sums_before(values, samples)
-
-
-def sample_weights(
-    density: Float[Tensor, " m"], samples: Samples, backend: str | None = None
-) -> Float[Tensor, " m"]:
-    """Transmittance times alpha of every sample (NeRF equation 3)."""
-    module = pick("ray_sums", backend, density, samples.dt)
-    return module.sample_weights(density, samples)
 
 
 def spread(

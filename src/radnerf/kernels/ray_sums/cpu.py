@@ -14,10 +14,6 @@ def sums_before(values: Tensor, samples: Samples) -> Tensor:
     return _Sums.apply(values, samples.offsets)
 
 
-def sample_weights(density: Tensor, samples: Samples) -> Tensor:
-    return _Weights.apply(density, samples.dt, samples.offsets)
-
-
 def spread(weights: Tensor, samples: Samples) -> Tensor:
     return _Spread.apply(weights, samples.t, samples.dt, samples.offsets)
 
@@ -40,28 +36,6 @@ class _Sums(torch.autograd.Function):
         sums = torch.zeros(len(upstream))
         run(loops.behind, upstream.contiguous(), ctx.offsets, sums)
         return sums, None
-
-
-class _Weights(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, density: Tensor, dt: Tensor, offsets: Tensor) -> Tensor:
-        from radnerf.kernels.numba_runtime import run
-        from radnerf.kernels.ray_sums import loops
-
-        weights, light = torch.zeros(2, len(density))
-        run(loops.weights, density.detach().contiguous(), dt, offsets, weights, light)
-        ctx.save_for_backward(dt, offsets, weights, light)
-        return weights
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        from radnerf.kernels.numba_runtime import run
-        from radnerf.kernels.ray_sums import loops
-
-        inputs = [v.detach() for v in ctx.saved_tensors]
-        gradient = torch.zeros(len(upstream))
-        run(loops.of_weights, *inputs, upstream.contiguous(), gradient)
-        return gradient, None, None
 
 
 class _Spread(torch.autograd.Function):

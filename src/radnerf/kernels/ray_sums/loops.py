@@ -4,17 +4,12 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import prange
 
 from radnerf.kernels.numba_runtime import loop
-from radnerf.kernels.ray_sums.reference import OPAQUE
 
-ONE, TWO, THREE = np.float32(1), np.float32(2), np.float32(3)
-DEEPEST = np.float32(OPAQUE)
-DARKEST = np.float32(math.exp(-OPAQUE))
+TWO, THREE = np.float32(2), np.float32(3)
 
 
 @loop
@@ -35,33 +30,6 @@ def behind(values, offsets, sums):
         for i in range(offsets[ray + 1] - 1, offsets[ray] - 1, -1):
             sums[i] = total
             total += values[i]
-
-
-@loop
-def weights(density, dt, offsets, weights, light):
-    """Fills weights and light [m], what reaches each sample."""
-    for ray in prange(len(offsets) - 1):
-        left = ONE
-        for i in range(offsets[ray], offsets[ray + 1]):
-            passes = math.exp(-min(density[i] * dt[i], DEEPEST))
-            light[i] = left
-            weights[i] = left * (ONE - passes)
-            left = max(left * passes, DARKEST)
-
-
-@loop
-def of_weights(dt, offsets, weights, light, upstream, gradient):
-    """Backward of weights(): gradient [m], which starts at zero.
-
-    With s = density * dt: dw_i/ds_i is the light behind i, and dw_j/ds_i = -w_j for each later j
-    that it is not too dark for.
-    """
-    for ray in prange(len(offsets) - 1):
-        later = np.float32(0)
-        for i in range(offsets[ray + 1] - 1, offsets[ray] - 1, -1):
-            gradient[i] = dt[i] * (upstream[i] * (light[i] - weights[i]) - later)
-            if light[i] > DARKEST:
-                later += upstream[i] * weights[i]
 
 
 @loop

@@ -9,10 +9,6 @@ from torch import Tensor
 
 from radnerf.types import Samples
 
-# Optical depth behind which nothing is seen: what is left, e^-40, is below a float's resolution of
-# 1, and further on lie denormal numbers, which take processors thirty times as long.
-OPAQUE = 40.0
-
 
 def sums_before(values: Tensor, samples: Samples) -> Tensor:
     # The running sum goes over all rays, so it needs double precision.
@@ -20,14 +16,6 @@ def sums_before(values: Tensor, samples: Samples) -> Tensor:
     total = torch.cat([values.new_zeros(1, dtype=torch.float64), values[:n].double().cumsum(0)])
     sums = (total[:-1] - total[samples.offsets[samples.ray[:n]]]).to(values.dtype)
     return torch.cat([sums, values.new_zeros(len(values) - n)])
-
-
-def sample_weights(
-    density: Tensor, samples: Samples, before: Callable[..., Tensor] = sums_before
-) -> Tensor:
-    depth = density * samples.dt
-    light = torch.exp(-before(depth, samples).clamp_max(OPAQUE))
-    return light * (1 - torch.exp(-depth.clamp_max(OPAQUE)))
 
 
 def spread(

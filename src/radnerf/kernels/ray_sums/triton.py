@@ -23,10 +23,6 @@ def sums_before(values: Tensor, samples: Samples) -> Tensor:
     return _Sums.apply(values, samples.offsets)
 
 
-def sample_weights(density: Tensor, samples: Samples) -> Tensor:
-    return reference.sample_weights(density, samples, sums_before)
-
-
 def spread(weights: Tensor, samples: Samples) -> Tensor:
     return reference.spread(weights, samples, sums_before)
 
