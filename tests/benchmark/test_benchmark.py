@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +29,8 @@ from radnerf.benchmark.startup import benchmark_startup
 from radnerf.benchmark.timing import measure
 from radnerf.benchmark.training import benchmark_training
 from radnerf.rendering.portrait import Portrait
+from radnerf.rendering.shade import shade
+from radnerf.types import RenderOutput
 
 CPU = torch.device("cpu")
 TINY = suite.Plan(
@@ -141,11 +145,11 @@ def test_frames_and_steps_are_refused_too(
     report = benchmark_training(subject, CONF, "auto", 0.0, 64, refused="sh_encode is wrong")
     assert report["train.steps_per_s.reason"] == "sh_encode is wrong"
 
-    composite = import_module("radnerf.kernels.composite.reference").composite
-    monkeypatch.setattr(
-        "radnerf.kernels.composite.cpu.composite",
-        lambda *given: tuple(1 + value for value in composite(*given)),
-    )
+    def wrong(*given: Any) -> RenderOutput:
+        out = shade(*given)
+        return replace(out, rgb=1 + out.rgb)
+
+    monkeypatch.setattr("radnerf.rendering.head.shade", wrong)
     report = complete(benchmark_frames(subject, "auto", 0.0, (16,)), (16,))
     assert all(report[key] is None for key in speeds)
     assert "parity.frame.psnr_db" in failures(report)

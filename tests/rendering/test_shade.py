@@ -150,14 +150,13 @@ def test_an_older_processor(tmp_path: Path) -> None:
 def test_what_is_behind_a_wall_is_never_shaded(monkeypatch: pytest.MonkeyPatch) -> None:
     made = field(density=0.0)  # density 1 everywhere, which a large step makes a wall
     seen, asked = rays(50), []
-    shade = shading.shade
+    rows_for = shading._rows
 
     def watched(*arguments: Any) -> Any:
-        out = shade(*arguments)
-        asked.append((out.density > 0).long())
-        return out
+        asked.append(rows_for(*arguments))
+        return asked[-1]
 
-    monkeypatch.setattr(rendering_head, "shade", watched)
+    monkeypatch.setattr(shading, "_rows", watched)
     grid, state = (
         OccupancyGrid(BOX, (8, 8, 8), threshold=0.01),
         made.state(
@@ -166,7 +165,8 @@ def test_what_is_behind_a_wall_is_never_shaded(monkeypatch: pytest.MonkeyPatch) 
     )
     for stop, per_ray in ((1e-4, 20), (0.95, shading.AT_ONCE[0])):
         _, samples = render_head(made, grid, seen, state, Marching(0.05, 40, stop=stop))
-        of_rays = torch.zeros(50).long().index_add_(0, samples.ray, asked.pop())
+        shaded = torch.from_numpy(asked.pop().row >= 0).long()
+        of_rays = torch.zeros(50).long().index_add_(0, samples.ray, shaded)
         assert of_rays.max() == per_ray
     assert samples.offsets.diff().max() == 20
 

@@ -62,10 +62,9 @@ def render_head(
         room,
     )
     if can_shade(field, rays):
-        out = shade(field, samples, rays, state, marching.stop)
-    else:
-        ray = samples.ray
-        out = field(samples.points(rays), rays.directions[ray], rays.frame[ray], state)
+        return shade(field, samples, rays, state, marching.stop), samples
+    ray = samples.ray
+    out = field(samples.points(rays), rays.directions[ray], rays.frame[ray], state)
     moved = out.ambient.abs().sum(-1, keepdim=True)
     values, alpha, depth, weights = composite(
         out.density, torch.cat([out.rgb, moved], -1), samples, marching.stop

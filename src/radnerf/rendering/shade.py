@@ -1,6 +1,6 @@
-"""The head's samples in training on CPU cores: no sample behind an opaque one is ever shaded.
+"""The head in training on CPU cores: no sample behind an opaque one is ever shaded.
 
-One autograd function takes the place of the encoders, networks and encodings of HeadField. Rays
+One autograd function takes the place of HeadField's encoders and networks and of compositing. Rays
 take a few samples a round; what the rounds compute lies row after row in buffers for the way back.
 All work is done by the loops of kernels/shade. What depends on a frame or on a ray alone enters as
 a term of its own.
@@ -31,7 +31,7 @@ from radnerf.rendering.head_parts import (
     head_networks,
     is_odd,
 )
-from radnerf.types import FieldOutput, Rays, Samples
+from radnerf.types import Rays, RenderOutput, Samples
 
 log = logging.getLogger(__name__)
 _logged: set[str | None] = set()
@@ -64,8 +64,8 @@ def lacks(field: HeadField, rays: Rays) -> str | None:
 @torch.autocast("cpu", enabled=False)  # its own precisions are as good and as fast
 def shade(
     field: HeadField, samples: Samples, rays: Rays, state: HeadState, stop: float
-) -> FieldOutput:
-    """Density, colour and audio coordinate of the samples; those behind an opaque one are 0.
+) -> RenderOutput:
+    """Render rays with these samples; colours are premultiplied by alpha.
 
     Args:
         state: rows that rays.frame refers to.
@@ -78,7 +78,7 @@ def shade(
     of_geometry = c[0][:, view : color.point_dim] @ s[2][1:]
     of_appearance = state.appearance @ c[0][:, color.point_dim :].T
     harmonics = sh_encode(rays.directions, field.sh_degree)
-    density, rgb, moved = _Shade.apply(
+    sums, alpha, depth, weights = _Shade.apply(
         *_batch(field, samples, rays, state, stop),
         *(grid.table for grid in head_grids(field)),
         state.code.float() @ a[0][:, spatial:].T,
@@ -93,7 +93,7 @@ def shade(
         of_geometry,
         c[1],
     )
-    return FieldOutput(density, rgb, moved)
+    return RenderOutput(sums[:, :3], alpha, sums[:, 3], depth, weights)
 
 
 class _Shade(torch.autograd.Function):
@@ -102,11 +102,11 @@ class _Shade(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, batch: Any, levels: tuple[GridLevels, ...], *learned: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         from radnerf.kernels.dense import ROWS
         from radnerf.kernels.lookup import empty_grid
         from radnerf.kernels.numba_runtime import share, threads
-        from radnerf.kernels.shade.networks import forward
+        from radnerf.kernels.shade.networks import Seen, forward
 
         tables, terms, matrices = learned[:2], learned[2:5], learned[5:]
         m, grids = len(batch.t), [empty_grid(level) for level in levels]
@@ -115,37 +115,46 @@ class _Shade(torch.autograd.Function):
         entries = [table.detach().contiguous().numpy() for table in tables]
         turns = np.array([*AT_ONCE, m], np.int64)
         rows = _rows(m, spatial * (1 + batch.product) + ambient, net.nothing.shape[1])
-        density, rgb, moved = torch.zeros(m), torch.zeros(m, 3), torch.zeros(m, 2)
+        n = len(batch.frame)
+        shapes = (m,), (m, 4), (m,), (n, 4), (n,), (n,)
+        seen = Seen(*(np.zeros(shape, np.float32) for shape in shapes))
         share(
             forward, threads(), np.zeros(1, np.int64), turns, batch, rows, net, *entries, *grids,
-            density.numpy(), rgb.numpy(), moved.numpy(),
+            seen,
         )  # fmt: skip
         end = rows.ends[-1]
         # Rows go on to whole blocks of them, which must add nothing.
         for activations in (rows.a1, rows.a2, rows.s1, rows.s2, rows.features.T):
             activations[end : end + ROWS] = 0
-        ctx.kept = batch, grids, rows
-        ctx.save_for_backward(*learned, rgb)
-        return density, rgb, moved
+        ctx.kept = batch, grids, rows, seen
+        ctx.save_for_backward(*learned)
+        return tuple(map(torch.from_numpy, (seen.sums, seen.alpha, seen.depth, seen.weights)))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         from radnerf.kernels.dense import ROWS
         from radnerf.kernels.numba_runtime import share, threads
-        from radnerf.kernels.shade.networks import backward
+        from radnerf.kernels.shade.networks import Seen, backward
 
-        batch, grids, rows = ctx.kept
-        *learned, rgb = ctx.saved_tensors
+        batch, grids, rows, seen = ctx.kept
+        learned = list(ctx.saved_tensors)
         tables, terms, matrices = learned[:2], learned[2:5], learned[5:]
         room, hidden = len(rows.sample), 2 * rows.c.shape[1]
         sums = _sums(tables, len(rows.features), hidden, len(terms[0]), len(batch.frame), grids)
         slope = np.empty((room, hidden // 2 + 1), np.uint32)
         slope[rows.ends[-1] :][:ROWS] = 0
+        of_sums, of_alpha, of_depth, of_weights = (u.contiguous().numpy() for u in upstream)
+        of_seen = Seen(
+            density=np.empty_like(seen.density),
+            values=np.empty_like(seen.values),
+            weights=of_weights,
+            sums=of_sums,
+            alpha=of_alpha,
+            depth=of_depth,
+        )
         share(
             backward, threads(), np.zeros(1, np.int64), batch, rows,
-            _backward([matrix.detach() for matrix in matrices]), sums, *grids, rgb.numpy(),
-            *(gradient.contiguous().numpy() for gradient in upstream),
-            slope,
+            _backward([matrix.detach() for matrix in matrices]), sums, *grids, seen, of_seen, slope,
             *(np.empty((len(grid.scales), room), np.uint32) for grid in reversed(grids)),
         )  # fmt: skip
         of_audio, of_eye, _ = terms
@@ -189,6 +198,7 @@ def _batch(
         per_unit=(1 / (high - low)).numpy(),
         eye=(product * state.eye[:, 0]).detach().numpy(),
         product=product != 0,
+        stop=np.float32(stop),
         opaque=np.float32(-math.log(stop)) if stop > 0 else np.float32(np.inf),
     )
     return batch, tuple(grid.levels for grid in head_grids(field))
@@ -331,4 +341,5 @@ def _padded(matrix: Float[Tensor, "o h"]) -> Float[Tensor, "o padded"]:
     """Hidden units filled up to whole vectors."""
     from radnerf.kernels.dense import LANES
 
-    return pad(matrix, (0, -matrix.shape[1] % LANES))
+    spare = -matrix.shape[1] % LANES
+    return pad(matrix, (0, spare)) if spare else matrix

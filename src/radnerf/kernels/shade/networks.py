@@ -1,4 +1,4 @@
-"""The head in training on CPU cores, there and back: grids, networks, colours.
+"""The head in training on CPU cores, there and back: grids, networks, compositing.
 
 Rays take a few samples a round, so that those behind an opaque one are never shaded; every sample
 that is shaded has a row. Grids are read and written level by level, since a level fits in a core's
@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt32
 
+from radnerf.kernels.composite.loops import back_to_samples, composite_ray
 from radnerf.kernels.dense import ROWS, add_products, layer, paired, slopes
 from radnerf.kernels.lookup import (
     encode_level2,
@@ -64,7 +65,8 @@ class Batch(NamedTuple):
         low, per_unit: corner of the field's box, and one over its size.
         eye: what spatial features are multiplied with once more, in every frame.
         product: whether they are.
-        opaque: optical depth behind which nothing is seen.
+        stop, opaque: light, and the optical depth that lets it through, behind which nothing is
+            seen.
     """
 
     t: Float[np.ndarray, " m"]
@@ -77,6 +79,7 @@ class Batch(NamedTuple):
     per_unit: Float[np.ndarray, " 3"]
     eye: Float[np.ndarray, " F"]
     product: bool
+    stop: np.float32
     opaque: np.float32
 
 
@@ -111,6 +114,20 @@ class Rows(NamedTuple):
     logarithm: Float[np.ndarray, " R"]
 
 
+class Seen(NamedTuple):
+    """What is composited, of samples: density; red, green, blue and |audio coordinate|; weights.
+
+    And what comes of it, of rays: the values' sums, alpha and depth. Starts at zero.
+    """
+
+    density: Float[np.ndarray, " m"]
+    values: Float[np.ndarray, "m 4"]
+    weights: Float[np.ndarray, " m"]
+    sums: Float[np.ndarray, "N 4"]
+    alpha: Float[np.ndarray, " N"]
+    depth: Float[np.ndarray, " N"]
+
+
 class Forward(NamedTuple):
     """Matrices as layer() wants them, and terms of the first layers, [., H]."""
 
@@ -130,10 +147,9 @@ class Forward(NamedTuple):
 
 @serial_loop
 def forward(
-    worker, workers, arrived, at_once, batch, rows, net, space, plane, of_space, of_plane, density,
-    rgb, ambient,
+    worker, workers, arrived, at_once, batch, rows, net, space, plane, of_space, of_plane, seen
 ):  # fmt: skip
-    """Density [m], rgb [m, 3] and the audio coordinate [m, 2] of samples that rays get to see.
+    """Shade the samples that rays get to see, and composite them: fills seen.
 
     at_once: samples of a ray in every round. space, plane: tables of the spatial and the ambient
     grid, which go to of_space and of_plane. Of samples that are not shaded nothing is changed.
@@ -143,7 +159,7 @@ def forward(
     begin, taken = 0, np.zeros(len(batch.frame) if worker == 0 else 0, np.int64)
     for turn in range(len(at_once)):
         if worker == 0:
-            rows.ends[turn] = _schedule(batch, density, at_once[turn], begin, taken, rows)
+            rows.ends[turn] = _schedule(batch, seen.density, at_once[turn], begin, taken, rows)
         meet(workers, arrived)
         end = rows.ends[turn]
         for start in range(begin + worker * PIECE, end, workers * PIECE):
@@ -152,11 +168,17 @@ def forward(
         _encode_space(worker, workers, begin, end, rows, of_space)
         meet(workers, arrived)
         _forward(
-            worker, workers, begin, end, batch, rows, net, len(of_space.scales), of_plane, density,
-            rgb, ambient,
-        )  # fmt: skip
+            worker, workers, begin, end, batch, rows, net, len(of_space.scales), of_plane, seen
+        )
         meet(workers, arrived)
         begin = end
+    n = len(batch.frame)
+    for task in range(worker, -(-n // RAYS), workers):
+        for ray in range(task * RAYS, min(n, (task + 1) * RAYS)):
+            composite_ray(
+                ray, seen.density, seen.values, batch.t, batch.dt, batch.offsets, batch.stop,
+                seen.sums, seen.alpha, seen.depth, seen.weights,
+            )  # fmt: skip
 
 
 @inlined
@@ -212,7 +234,7 @@ def _encode_space(worker, workers, begin, end, rows, grid):
 
 @inlined
 def _forward(
-    worker, workers, begin, end, batch, rows, net, n_levels, grid, density, rgb, ambient
+    worker, workers, begin, end, batch, rows, net, n_levels, grid, seen
 ):  # fmt: skip
     """A worker's pieces of rows begin .. end through the networks. grid: the ambient one."""
     across, n_ambient = rows.features.shape[1], len(grid.scales)
@@ -227,10 +249,10 @@ def _forward(
             for i in range(n):
                 factor[i] = batch.eye[frame[i]]
             for level in range(n_levels):
-                seen = rows.features[level, start:]
+                both = rows.features[level, start:]
                 out = rows.features[n_levels + n_ambient + level, start:]
                 for i in range(n):
-                    out[i] = pair(factor[i] * first_of(seen[i]), factor[i] * second_of(seen[i]))
+                    out[i] = pair(factor[i] * first_of(both[i]), factor[i] * second_of(both[i]))
         layer(
             rows.features, start, 1, across, every, n, net.to_ambient, net.of_audio, frame,
             rows.a1, start, None, None,
@@ -269,8 +291,9 @@ def _forward(
         sample, x, y = rows.sample[start:], rows.coordinate[0, start:], rows.coordinate[1, start:]
         for i in range(n):
             j = sample[i]
-            density[j], ambient[j, 0], ambient[j, 1] = factor[i], x[i], y[i]
-            rgb[j, 0], rgb[j, 1], rgb[j, 2] = last[0, i], last[1, i], last[2, i]
+            seen.density[j], seen.values[j, 3] = factor[i], abs(x[i]) + abs(y[i])
+            for channel in range(3):
+                seen.values[j, channel] = last[channel, i]
 
 
 class Backward(NamedTuple):
@@ -309,21 +332,22 @@ class Sums(NamedTuple):
 
 @serial_loop
 def backward(
-    worker, workers, arrived, batch, rows, net, sums, of_space, of_plane, rgb, of_density, of_rgb,
-    of_moved, slope, flat, solid,
+    worker, workers, arrived, batch, rows, net, sums, of_space, of_plane, seen, of_seen, slope,
+    flat, solid,
 ):  # fmt: skip
-    """From the gradients of what forward() gives to those of what it takes, in sums.
+    """From of_seen, the gradients of what forward() gives, to those of what it takes, in sums.
 
-    Scratch, pairs: slope [R, H / 2 + 1], flat [A, R], solid [L, R]. Rows from the last one on, up
-    to a multiple of ROWS, are 0 in all that forward() kept, and in slope.
+    Fills in of_seen's density and values. Scratch, pairs: slope [R, H / 2 + 1], flat [A, R], solid
+    [L, R]. Rows from the last one on, up to a multiple of ROWS, are 0 in all that forward() kept,
+    and in slope.
     """
     end = rows.ends[-1]
-    _of_color(worker, workers, batch, rows, net, sums, rgb, of_density, of_rgb, slope)
+    _of_color(worker, workers, batch, rows, net, sums, seen, of_seen, slope)
     meet(workers, arrived)
     n_levels = len(of_space.scales)
     _backward(
-        worker, workers, end, batch, rows, net, sums, slope, of_moved, n_levels, of_plane, flat,
-        solid,
+        worker, workers, end, batch, rows, net, sums, slope, of_seen.values, n_levels, of_plane,
+        flat, solid,
     )  # fmt: skip
     meet(workers, arrived)
     parts = len(sums.space)
@@ -339,7 +363,7 @@ def backward(
 
 
 @inlined
-def _of_color(worker, workers, batch, rows, net, sums, rgb, of_density, of_rgb, slope):
+def _of_color(worker, workers, batch, rows, net, sums, seen, of_seen, slope):
     """Slopes of the colour's hidden layer, and in the last word of the density's logarithm.
 
     By rays, of which a worker takes every so manieth few.
@@ -350,13 +374,19 @@ def _of_color(worker, workers, batch, rows, net, sums, rgb, of_density, of_rgb, 
     for task in range(worker, -(-n // RAYS), workers):
         for which in range(task * RAYS, min(n, (task + 1) * RAYS)):
             even[:], odd[:] = ZERO, ZERO
+            back_to_samples(
+                which, seen.density, seen.values, batch.t, batch.dt, batch.offsets, batch.stop,
+                seen.weights, of_seen.sums, of_seen.alpha, of_seen.depth, of_seen.weights,
+                of_seen.density, of_seen.values,
+            )  # fmt: skip
             for j in range(batch.offsets[which], batch.offsets[which + 1]):
                 i = rows.row[j]
                 if i < 0:
                     break
-                r = of_rgb[j, 0] * rgb[j, 0] * (ONE - rgb[j, 0])
-                g = of_rgb[j, 1] * rgb[j, 1] * (ONE - rgb[j, 1])
-                b = of_rgb[j, 2] * rgb[j, 2] * (ONE - rgb[j, 2])
+                r, g, b = seen.values[j, 0], seen.values[j, 1], seen.values[j, 2]
+                r *= of_seen.values[j, 0] * (ONE - r)
+                g *= of_seen.values[j, 1] * (ONE - g)
+                b *= of_seen.values[j, 2] * (ONE - b)
                 hidden, out = rows.c[i], slope[i]
                 for k in range(half):
                     x, y = first_of(hidden[k]), second_of(hidden[k])
@@ -374,14 +404,14 @@ def _of_color(worker, workers, batch, rows, net, sums, rgb, of_density, of_rgb, 
                     even[k] += first_of(out[k])
                     odd[k] += second_of(out[k])
                 power = exp(max(min(rows.logarithm[i], LARGEST), -LARGEST))
-                out[half] = pair(of_density[j] * power, ZERO)
+                out[half] = pair(of_seen.density[j] * power, ZERO)
             for k in range(half):
                 sums.of_view[which, 2 * k], sums.of_view[which, 2 * k + 1] = even[k], odd[k]
 
 
 @inlined
 def _backward(
-    worker, workers, end, batch, rows, net, sums, slope, of_moved, n_levels, grid, flat, solid
+    worker, workers, end, batch, rows, net, sums, slope, of_values, n_levels, grid, flat, solid
 ):  # fmt: skip
     """A worker's pieces, from slopes of the colour's hidden layer to those of the grids' features.
 
@@ -432,8 +462,9 @@ def _backward(
         total, weights = sums.to_coordinate[worker], net.to_coordinate
         for i in range(n):
             x, y = rows.coordinate[0, start + i], rows.coordinate[1, start + i]
-            x = (of_x[0, i] / TWO + of_moved[sample[i], 0]) * (ONE - x * x)
-            y = (of_x[1, i] / TWO + of_moved[sample[i], 1]) * (ONE - y * y)
+            of_moved = of_values[sample[i], 3]
+            x = (of_x[0, i] / TWO + of_moved * np.sign(x)) * (ONE - x * x)
+            y = (of_x[1, i] / TWO + of_moved * np.sign(y)) * (ONE - y * y)
             hidden = rows.a2[start + i]
             for k in range(half):
                 both = hidden[k]
