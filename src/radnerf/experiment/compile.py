@@ -61,6 +61,7 @@ def _call(
     with torch.no_grad():  # as between steps
         state = trial.head_state(batch.conditioning)
         trial.head.density(trial.head_grid.box, slot.new_zeros(2, device=device), state)
+        trial.torso_grid.occupied_at(batch.xy)
     with precision():
         loss = _step(trial, batch, jitter, room)
     loss.backward()
