@@ -19,6 +19,7 @@ from radnerf.types import Samples
 
 RAYS = 32  # a program; fewer when there are many channels
 TILE = 16  # samples of a ray at a time
+LARGEST = 1 << 20  # elements of a tensor in Triton, which the interpreter's blocks could exceed
 
 
 def composite(
@@ -70,7 +71,9 @@ class _Composite(torch.autograd.Function):
 
 
 def _rays(rays: int, channels: int) -> int:
-    return block(rays, max(1, min(RAYS, 4 * RAYS // padded(channels))))
+    width = padded(channels)
+    size = block(rays, max(1, min(RAYS, 4 * RAYS // width)))
+    return min(size, LARGEST // (TILE * width))
 
 
 @jit
