@@ -67,7 +67,13 @@ def lasting_tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _make_tiny_clip(tmp_path_factory.mktemp("clip") / "tiny")
 
 
-def _make_tiny_clip(root: Path) -> Path:
+@pytest.fixture
+def large_clip(tmp_path: Path) -> Path:
+    """The tiny clip with every pixel drawn as 43 x 43 of them: more than 1024 a side."""
+    return _make_tiny_clip(tmp_path / "large", scale=43)
+
+
+def _make_tiny_clip(root: Path, scale: int = 1) -> Path:
     height, width, count = 24, 32, 22
     rows, columns = np.mgrid[:height, :width]
     labels = np.full((height, width), BACKGROUND, np.uint8)
@@ -75,13 +81,15 @@ def _make_tiny_clip(root: Path) -> Path:
     labels[13:17, 13:19] = NECK
     labels[(rows - 8) ** 2 + (columns - 16) ** 2 < 36] = HEAD
     colours = np.array([[200, 220, 240], [220, 170, 140], [200, 150, 120], [40, 60, 90]], np.uint8)
-    landmarks = _landmarks()
+    labels = labels.repeat(scale, 0).repeat(scale, 1)
+    height, width = labels.shape
+    landmarks = scale * _landmarks()
     for i in range(count):
         image = colours[labels].copy()
         image[0, 0] = i
         write_image(root / "gt_imgs" / f"{i}.jpg", image)
         torso = np.zeros((height, width, 4), np.uint8)
-        torso[12:, 6:26] = (*colours[TORSO], 255)
+        torso[12 * scale :, 6 * scale : 26 * scale] = (*colours[TORSO], 255)
         write_image(root / "torso_imgs" / f"{i}.png", torso)
         write_parsing(root / "parsing" / f"{i}.png", labels)
         (root / "ori_imgs").mkdir(exist_ok=True)
@@ -90,7 +98,7 @@ def _make_tiny_clip(root: Path) -> Path:
     pose = np.array([[0, -1, 0, 0], [0, 0, -1, 3], [1, 0, 0, 0], [0, 0, 0, 1]], np.float32)
     poses = np.repeat(pose[None], count, 0)
     poses[:, 2, 3] = np.linspace(-0.05, 0.05, count)
-    write_transforms(root, poses, np.linspace(0, 0.3, count), 80.0, (16.0, 12.0))
+    write_transforms(root, poses, np.linspace(0, 0.3, count), 80.0 * scale, (width / 2, height / 2))
     _write_wave(root / "aud.wav", count)
     return root
 
