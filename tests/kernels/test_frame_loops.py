@@ -12,9 +12,10 @@ from torch import Tensor
 
 from radnerf.fields.encodings import GridEncoding
 from radnerf.geometry.cameras import rays_through
-from radnerf.kernels.frame.march import FAR, TILE, Space, cull
+from radnerf.kernels.frame.march import FAR, TILE, Space, cull, first_samples
 from radnerf.kernels.lookup import encode_plane, encode_space
 from radnerf.kernels.march import march
+from radnerf.kernels.march.reference import ray_box
 from radnerf.kernels.numba_runtime import serial_loop, share, sources
 from radnerf.kernels.workers import meet, take
 from radnerf.rendering.frame_cpu import grid_arrays
@@ -77,6 +78,31 @@ def test_every_sample_lies_between_its_tiles_distances(
     tile = ((row // TILE) * -(-WIDTH // TILE) + column // TILE)[found.ray].numpy()
     assert (nearest[tile] <= found.t.numpy() + 1e-5).all()
     assert (farthest[tile] >= found.t.numpy() - 1e-5).all()
+
+
+@pytest.mark.parametrize("camera", [pose(2.0), pose(0.8, 0.3), pose(0.2)])
+def test_first_samples_are_those_of_marching(occupied: np.ndarray, camera: Tensor) -> None:
+    where, frame = space(occupied), torch.zeros(WIDTH * HEIGHT, dtype=torch.long)
+    column, row = torch.arange(len(frame)) % WIDTH, torch.arange(len(frame)) // WIDTH
+    uv = torch.stack([column, row], -1) + 0.5
+    origins, directions = rays_through(camera[None], frame, uv, FOCAL, CENTRE)
+    box = torch.tensor(np.stack([LOW, HIGH]))
+    found = march(origins, directions, torch.from_numpy(occupied), box, 0.05, 0.03, 64)
+    first, last = ray_box(origins, directions, box, 0.05)
+    rays = np.concatenate([directions.T.numpy(), np.stack([first.numpy(), last.numpy()])])
+    pieces, cells = np.zeros((2, len(frame)), np.int32)
+    first_samples(
+        where, *origins[0].numpy(), rays, len(frame), np.float32(0), pieces, cells,
+        np.zeros((3, len(frame)), np.float32),
+    )  # fmt: skip
+    hit = found.offsets.diff() > 0
+    expected = torch.full_like(first, -1).masked_scatter(
+        hit, found.t[found.offsets[:-1][hit]] - first[hit]
+    )
+    got = torch.from_numpy(np.where(pieces < 0, -1, (pieces + 0.5) * 0.03)).float()
+    # But where a sample lies on a border between cells.
+    assert ((got - expected).abs() < 1e-4).float().mean() > 0.995
+    assert 0.02 < hit.float().mean() < 0.98
 
 
 def test_tiles_without_anything_are_left_out(occupied: np.ndarray) -> None:

@@ -172,6 +172,9 @@ class _Head:
         words = max(m.shape[1] for m in (net.to_ambient, net.to_sigma, net.to_color)) // 2
         self.pool = HeadPool(
             waiting=_floats(n, LAST + 1, TILE**2),
+            begin=np.zeros((n, 2, TILE**2), np.int32),
+            around=_words(n, view.shape[1] // 2, TILE**2),
+            scratch=_floats(n, max(3, view.shape[1]), TILE**2),
             ray=_ints(n, POOL),
             piece=_ints(n, POOL),
             left=_ints(n, POOL),

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int, UInt32, UInt64
 
 from radnerf.kernels.dense import layer
 from radnerf.kernels.encodings.loops import harmonics_of
-from radnerf.kernels.frame.march import FAR, enter, middle, next_sample
+from radnerf.kernels.frame.march import FAR, enter, first_samples, middle, next_sample
 from radnerf.kernels.lookup import encode_plane, encode_space
 from radnerf.kernels.numba_runtime import inlined, serial_loop
 from radnerf.kernels.pairs import LARGEST, ONE, TWO, ZERO, exp, pair, sigmoid, tanh, unit
@@ -65,6 +65,9 @@ class HeadPool(NamedTuple):
 
     Attributes:
         waiting: rays of a tile that are not yet in the pool: rows DX .. LAST below.
+        begin: their first pieces, -1 for a ray without any; and scratch.
+        around: pairs of their harmonics.
+        scratch: for the harmonics, or three numbers, of every ray.
         ray, piece, left: number of the ray, of its sample, and of the samples it may still have.
         floats: rows DX .. below.
         every, frame: rows 0, 1, ... P, and P times row 0.
@@ -77,6 +80,9 @@ class HeadPool(NamedTuple):
     """
 
     waiting: Float[np.ndarray, "W 5 p"]
+    begin: Int[np.ndarray, "W 2 p"]
+    around: UInt32[np.ndarray, "W words p"]
+    scratch: Float[np.ndarray, "W n p"]
     ray: Int[np.ndarray, "W P"]
     piece: Int[np.ndarray, "W P"]
     left: Int[np.ndarray, "W P"]
@@ -114,8 +120,8 @@ def draw_head(
     waiting, rays, pieces = pool.waiting[worker], pool.ray[worker], pool.piece[worker]
     left, floats, second = pool.left[worker], pool.floats[worker], pool.second[worker]
     cells, empty = pool.cell[worker], space.empty.reshape(-1)
-    harmonics = np.zeros(net.degree**2 + net.degree % 2, np.float32)
-    n_words = len(harmonics) // 2
+    starts, around, scratch = pool.begin[worker], pool.around[worker], pool.scratch[worker]
+    n_words = len(around)
     of_view = second.shape[1] - n_words
     n, begin, at, end, tile, n_tiles = 0, 0, 0, 0, -1, len(tiles) - 1
     while True:
@@ -132,14 +138,15 @@ def draw_head(
                             at += 1
                     else:
                         _aim(space, camera, pose, begin, end - begin, farthest[tile], waiting)
+                        first_samples(
+                            space, ox, oy, oz, waiting, end - begin, nearest[tile], starts[0],
+                            starts[1], scratch,
+                        )  # fmt: skip
+                        _look_around(waiting, end - begin, net.degree, scratch, around)
                 continue
             i, w = at, at - begin
             at += 1
-            dx, dy, dz = waiting[DX, w], waiting[DY, w], waiting[DZ, w]
-            first, last = waiting[FIRST, w], waiting[LAST, w]
-            # A piece earlier, for roundings.
-            piece = max(0, int(max(nearest[tile] - first, ZERO) / space.step) - 1)
-            piece = next_sample(space, ox, oy, oz, dx, dy, dz, first, last, piece)
+            piece = starts[0, w]
             if piece < 0:
                 light[i] = ONE
                 color[i, 0] = color[i, 1] = color[i, 2] = ZERO
@@ -147,11 +154,10 @@ def draw_head(
             rays[n], pieces[n], left[n] = i, piece, max_samples
             for row in range(LAST + 1):
                 floats[row, n] = waiting[row, w]
-            floats[LIGHT, n], floats[T, n] = ONE, middle(space, first, piece)
+            floats[LIGHT, n], floats[T, n] = ONE, middle(space, waiting[FIRST, w], piece)
             floats[RED, n] = floats[RED + 1, n] = floats[RED + 2, n] = ZERO
-            harmonics_of(dx, dy, dz, net.degree, harmonics)
             for k in range(n_words):
-                second[n, of_view + k] = pair(harmonics[2 * k], harmonics[2 * k + 1])
+                second[n, of_view + k] = around[k, w]
             n += 1
         if n == 0:
             break
@@ -201,6 +207,16 @@ def _aim(space, camera, pose, begin, n, farthest, waiting):
         first, last = enter(space, pose[0, 3], pose[1, 3], pose[2, 3], dx, dy, dz)
         waiting[DX, w], waiting[DY, w], waiting[DZ, w] = dx, dy, dz
         waiting[FIRST, w], waiting[LAST, w] = first, min(last, farthest)
+
+
+@inlined
+def _look_around(waiting, n, degree, harmonics, pairs):
+    """Pairs of the harmonics of n rays; behind the last harmonic of an odd number lie zeros."""
+    for w in range(n):
+        harmonics_of(waiting[DX, w], waiting[DY, w], waiting[DZ, w], degree, harmonics[:, w])
+    for k in range(len(pairs)):
+        for w in range(n):
+            pairs[k, w] = pair(harmonics[2 * k, w], harmonics[2 * k + 1, w])
 
 
 @inlined

@@ -104,17 +104,77 @@ def enter(space, ox, oy, oz, dx, dy, dz):
 @inlined
 def _leaves(cell, reach, position, per_distance):
     """Distance at which a position leaves the cells cell - reach .. cell + reach, of one axis."""
-    if per_distance > ZERO:
-        return (np.float32(cell + reach + 1) - position) / per_distance
-    if per_distance < ZERO:
-        return (np.float32(cell - reach) - position) / per_distance
-    return FAR
+    per_distance = per_distance if abs(per_distance) > TINY else TINY
+    border = cell + reach + np.int32(1) if per_distance > ZERO else cell - reach
+    return (np.float32(border) - position) / per_distance
 
 
 @inlined
 def middle(space, first, piece):
     """Distance of the middle of a piece; pieces are a step each, from where the ray enters."""
     return first + (np.float32(piece) + np.float32(0.5)) * space.step
+
+
+@serial_loop
+def first_samples(space, ox, oy, oz, rays, n, nearest, pieces, cells, places):
+    """What next_sample() finds for each of n rays, from distance `nearest` on: pieces [n].
+
+    Steps of all of them are taken together, since loops over rays are vector code: they go on
+    until the last one has found something.
+
+    Args:
+        rays: rows: directions x, y, z, and where rays enter and leave the box.
+        cells, places: scratch, [n] and [3, n].
+    """
+    sx, sy, sz = space.per_unit[0], space.per_unit[1], space.per_unit[2]
+    px, py, pz = (ox - space.low[0]) * sx, (oy - space.low[1]) * sy, (oz - space.low[2]) * sz
+    ry, rz = np.int32(space.empty.shape[1]), np.int32(space.empty.shape[2])
+    top_x, top_y = np.float32(space.empty.shape[0] - 1), np.float32(ry - 1)
+    top_z = np.float32(rz - 1)
+    empty, none, one = space.empty.reshape(-1), np.int32(0), np.int32(1)
+    dx, dy, dz, first, last = rays[0], rays[1], rays[2], rays[3], rays[4]
+    x, y, z = places[0], places[1], places[2]
+    for w in range(n):
+        # A piece earlier, for roundings.
+        pieces[w] = max(none, np.int32(max(nearest - first[w], ZERO) / space.step) - one)
+    moved = one
+    while moved > none:
+        for w in range(n):
+            t = middle(space, first[w], pieces[w])
+            x[w], y[w], z[w] = px + t * (dx[w] * sx), py + t * (dy[w] * sy), pz + t * (dz[w] * sz)
+            cx, cy, cz = _bounded(x[w], top_x), _bounded(y[w], top_y), _bounded(z[w], top_z)
+            cells[w] = (cx * ry + cy) * rz + cz
+        for w in range(n):
+            cells[w] = empty[cells[w]]
+        moved = none
+        for w in range(n):
+            reach = cells[w] - one
+            ahead = min(
+                _leaves(_bounded(x[w], top_x), reach, x[w], dx[w] * sx),
+                min(
+                    _leaves(_bounded(y[w], top_y), reach, y[w], dy[w] * sy),
+                    _leaves(_bounded(z[w], top_z), reach, z[w], dz[w] * sz),
+                ),
+            )
+            further = _to(ahead, space)
+            moves = (reach >= none) & (middle(space, first[w], pieces[w]) < last[w])
+            pieces[w] += further if moves else none
+            moved += one if moves else none
+    for w in range(n):
+        pieces[w] = pieces[w] if middle(space, first[w], pieces[w]) < last[w] else -one
+
+
+@inlined
+def _bounded(place, top):
+    """An axis' cell; one for sure, also of what is no number."""
+    place = place if place > ZERO else ZERO
+    return np.int32(place if place < top else top)
+
+
+@inlined
+def _to(ahead, space):
+    """Pieces to the first one that lies so far ahead."""
+    return max(np.int32(1), np.int32(math.ceil(min(ahead / space.step, np.float32(1e6)))))
 
 
 @inlined
@@ -126,22 +186,21 @@ def next_sample(space, ox, oy, oz, dx, dy, dz, first, last, piece):
     sx, sy, sz = space.per_unit[0], space.per_unit[1], space.per_unit[2]
     px, py, pz = (ox - space.low[0]) * sx, (oy - space.low[1]) * sy, (oz - space.low[2]) * sz
     gx, gy, gz = dx * sx, dy * sy, dz * sz
-    rx, ry, rz = space.empty.shape
+    top_x, top_y = np.float32(space.empty.shape[0] - 1), np.float32(space.empty.shape[1] - 1)
+    top_z = np.float32(space.empty.shape[2] - 1)
     found = -1
     while True:
         t = middle(space, first, piece)
         if not t < last:
             break
         x, y, z = px + t * gx, py + t * gy, pz + t * gz
-        cx = min(max(int(x), 0), rx - 1)
-        cy = min(max(int(y), 0), ry - 1)
-        cz = min(max(int(z), 0), rz - 1)
-        reach = int(space.empty[cx, cy, cz]) - 1
+        cx, cy, cz = _bounded(x, top_x), _bounded(y, top_y), _bounded(z, top_z)
+        reach = np.int32(space.empty[cx, cy, cz]) - np.int32(1)
         if reach < 0:
             found = piece
             break
         ahead = min(
             _leaves(cx, reach, x, gx), min(_leaves(cy, reach, y, gy), _leaves(cz, reach, z, gz))
         )
-        piece += max(1, math.ceil(min(ahead / space.step, np.float32(1e6))))
+        piece += _to(ahead, space)
     return found
