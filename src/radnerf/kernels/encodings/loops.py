@@ -4,8 +4,6 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import prange
 
@@ -22,20 +20,6 @@ C00, C1, C20, C21, C22, C30, C31, C32, C33 = (
     )
 )  # fmt: skip
 ONE, THREE, FIVE = np.float32(1), np.float32(3), np.float32(5)
-
-
-@loop
-def frequency(x, octaves, out):
-    n, d = x.shape
-    for task in prange((n + CHUNK - 1) // CHUNK):
-        for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
-            for axis in range(d):
-                out[i, axis] = x[i, axis]
-                scaled = x[i, axis]
-                for octave in range(octaves):
-                    out[i, d * (1 + 2 * octave) + axis] = math.sin(scaled)
-                    out[i, d * (2 + 2 * octave) + axis] = math.cos(scaled)
-                    scaled *= np.float32(2)
 
 
 @loop
