@@ -78,6 +78,46 @@ def test_what_is_behind_an_opaque_sample_has_no_gradient(backend: str) -> None:
     assert values.grad[samples.offsets[3] + 2].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_weights_are_what_each_sample_adds(backend: str) -> None:
+    samples = some_samples()
+    m = len(samples.t)
+    device = device_of(backend)
+    density, each = 20 * torch.rand(m).to(device), torch.eye(m, device=device)
+    values, _, _, weights = composite(density, each, to_device(samples, device), 0.0, backend)
+    assert torch.allclose(values.sum(0), weights, atol=1e-6) and (weights > 0).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_weights_of_what_is_too_dense_for_an_exponential(backend: str) -> None:
+    samples = Samples(
+        t=torch.arange(7.0),
+        dt=torch.full((7,), 0.1),
+        ray=torch.tensor([0, 0, 0, 2, 2, 2, 2]),
+        offsets=torch.tensor([0, 3, 3, 7]),
+        cell=torch.zeros(7, dtype=torch.long),
+    )
+    density = torch.tensor([0.0, 950.0, 5.0, 0.0, 1e6, 1e30, 3.0])
+    density = density.to(device_of(backend)).requires_grad_()
+    moved = to_device(samples, density.device)
+    *_, weights = composite(density, torch.ones_like(density)[:, None], moved, backend=backend)
+    weights.sum().backward()
+    assert torch.allclose(weights.cpu(), torch.tensor([0.0, 1, 0, 0, 1, 0, 0]))
+    assert density.grad is not None and density.grad.isfinite().all()
+    assert ((weights == 0) | (weights > torch.finfo(torch.float32).smallest_normal)).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_density_that_is_no_number_shows(backend: str) -> None:
+    samples = to_device(some_samples(), device_of(backend))
+    density = torch.ones_like(samples.t)
+    density[1] = torch.nan
+    values = torch.ones_like(density)[:, None]
+    seen, alpha, depth, weights = composite(density, values, samples, backend=backend)
+    assert all(value[0].isnan().all() for value in (seen, alpha, depth))
+    assert weights[1].isnan() and not alpha[1:].isnan().any()
+
+
 def test_gradients_by_finite_differences() -> None:
     samples = some_samples(torch.double)
     density = (torch.rand(len(samples.t), dtype=torch.double) * 10).requires_grad_()
