@@ -18,6 +18,7 @@ from radnerf.data.demo import make_demo_clip
 from radnerf.errors import UserError
 from radnerf.experiment import launch, run
 from radnerf.experiment.measure import find_portrait
+from radnerf.kernels import dispatch
 from radnerf.metrics import KEYS
 from radnerf.rendering.portrait import Portrait
 
@@ -112,6 +113,33 @@ def test_an_encoder_that_is_not_installed_is_missed_before_the_work(
     with pytest.raises(UserError, match=r"encoder=tinycudann needs the package") as caught:
         run(composed(*SHORT, "steps=2", *where, "encoder=tinycudann"))
     assert "pip install" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("encoder.spatial.n_levels=0", r"n_levels must be 1 or more, not 0"),
+        ("model.portrait.marching.step=0", r"step=0.* must be above 0"),
+        ("model.portrait.marching.max_samples=0", r"max_samples=0 must be 1 or more"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_the_work(
+    override: str, sentence: str, tmp_path: Path
+) -> None:
+    where = (f"data.folder={tmp_path}", f"outputs={tmp_path}/outputs")
+    with pytest.raises(UserError, match=sentence):
+        run(composed(*SHORT, "steps=2", *where, override))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kernels_that_cannot_run_here_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(dispatch.BACKENDS, "triton", lambda tensors: "no GPU")
+    where = (f"data.folder={tmp_path}", f"outputs={tmp_path}/outputs")
+    with pytest.raises(UserError, match="kernels=triton: no GPU"):
+        run(composed(*SHORT, "steps=2", *where, "kernels=triton"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -79,13 +79,15 @@ def _run(config: DictConfig) -> dict[str, Any]:
     if config.ckpt is not None and not again:
         raise UserError("ckpt= is a portrait to test: give it together with stages=[test].")
     kernels.set_backend(config.kernels.backend)
+    kernels.require()
     if stages != ["preprocess"]:
         launch.device(config.trainer)  # what is not there is missed before the work
 
     extractor = instantiate(config.audio.extractor)
     if set(stages) & set(TRAINING):
-        # First of all: weights and packages that are not there are found before the work.
-        build(OmegaConf.to_container(config.encoder.spatial, resolve=True))
+        # First of all: what is not there, or makes no sense, is found before the work.
+        for part in (config.encoder.spatial, config.model.portrait.marching):
+            build(OmegaConf.to_container(part, resolve=True))
         _say(f"audio: {extractor.summary}")
     settings: Any = OmegaConf.to_container(config.data, resolve=True)
     chosen = {name: instantiate(config[name]) for name in ("landmarks", "parser", "tracker")}

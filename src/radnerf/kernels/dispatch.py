@@ -83,6 +83,12 @@ def get_backend() -> str:
     return _selected
 
 
+def require() -> None:
+    """Raise KernelUnavailable where the chosen back end cannot run on this machine at all."""
+    if _selected != AUTO and (reason := BACKENDS[_selected](())) is not None:
+        raise KernelUnavailable(f"kernels={_selected}: {reason}")
+
+
 def available(op: str) -> list[str]:
     """Back ends of an operator that can run on this machine, fastest first."""
     return [name for name in BACKENDS if lacks(op, name, ()) is None]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from radnerf.errors import UserError
 from radnerf.fields.head import HeadField, HeadState
 from radnerf.kernels.composite import composite
 from radnerf.kernels.march import march
@@ -26,12 +27,20 @@ class Marching:
         max_samples: occupied samples a ray may have.
         near: distance at which rays start.
         stop: transmittance below which a ray is opaque.
+
+    Raises UserError where rays would have no samples.
     """
 
     step: float = 2 * 3**0.5 / 128
     max_samples: int = 16
     near: float = 0.05
     stop: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not self.step > 0:
+            raise UserError(f"marching.step={self.step} must be above 0.")
+        if self.max_samples < 1:
+            raise UserError(f"marching.max_samples={self.max_samples} must be 1 or more.")
 
 
 def render_head(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from radnerf.errors import UserError
+
 # Public implementations multiply the axes by these before the XOR.
 HASH_PRIMES = (1, 2654435761, 805459861)
 
@@ -19,6 +21,8 @@ class GridLevels:
     at x * (base * s^l - 1) + 0.5 in it. A level whose vertices fit in 2^log2_table_size entries is
     stored densely, a larger one is folded: its dense index (tiled) or the XOR of its coordinates
     times primes (hash), modulo the entries. RAD-NeRF section 3.2, instant-ngp section 3.
+
+    Raises UserError where there is no such grid.
     """
 
     n_levels: int = 16
@@ -33,6 +37,13 @@ class GridLevels:
     drop_folded_axes: bool = False
     # In a dense index the last axis runs fastest, not the first.
     last_axis_first: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("n_levels", "n_features", "base_resolution", "finest_resolution"):
+            if getattr(self, name) < 1:
+                raise UserError(f"A grid's {name} must be 1 or more, not {getattr(self, name)}.")
+        if self.kind not in ("tiled", "hash"):
+            raise UserError(f"A grid is tiled or hash, not {self.kind!r}.")
 
     @cached_property
     def scales(self) -> tuple[float, ...]:
