@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from radnerf import sweep
 from radnerf.errors import UserError
-from radnerf.programs import INTERRUPTED, tell
+from radnerf.runtime.programs import INTERRUPTED, tell
 
 failed_jobs: list[sweep.Job] = []  # of a sweep, in this process
 

@@ -71,7 +71,7 @@ def share_cores() -> None:
     import numba
     import torch
 
-    from radnerf.devices import usable_cores
+    from radnerf.runtime.devices import usable_cores
 
     threads = max(1, usable_cores() // n_jobs) if n_jobs > 0 else 1
     torch.set_num_threads(threads)

@@ -15,12 +15,12 @@ import torch
 from experiment.tiny import REPOSITORY, config, grids, grids_and_training, overrides
 from omegaconf import OmegaConf
 
-from radnerf import ranks
 from radnerf.audio import MelExtractor
 from radnerf.data.datamodule import ClipDataModule, Sampling
 from radnerf.data.sampling import RegionShares
 from radnerf.errors import UserError
 from radnerf.experiment import launch, run
+from radnerf.runtime import ranks
 
 DDP = ["trainer=ddp", "trainer.devices=2"]
 

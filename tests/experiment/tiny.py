@@ -12,9 +12,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from radnerf import ranks
 from radnerf.experiment import run
 from radnerf.rendering.occupancy import OccupancyGrid, VisibleGrid
+from radnerf.runtime import ranks
 
 REPOSITORY = Path(__file__).parents[2]
 OVERRIDES = [

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from radnerf.audio.chunks import FEATURE_RATE, HOP, Features, Sound, in_chunks
 from radnerf.audio.extractors import Extractor
 from radnerf.audio.model_files import content_hash, short_hash
-from radnerf.devices import choose_device
 from radnerf.errors import UserError
+from radnerf.runtime.devices import choose_device
 
 Steps = Float[Tensor, "steps c"]
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from radnerf.files import whole_file
-from radnerf.programs import Options, ended
+from radnerf.runtime.programs import Options, ended
 
 CONF = Path(__file__).parents[3] / "conf"  # of the checkout
 

@@ -8,15 +8,15 @@ from typing import Any
 import pytorch_lightning as pl
 
 from radnerf.callbacks.step import StepControl
-from radnerf.memory import give_back
 from radnerf.modules.stage import StageModule
+from radnerf.runtime.memory import give_back
 
 
 class StageCheckpoint(pl.Callback):
     """Saves a stage's checkpoint every so many seconds, never leaving half a file.
 
     A signal to stop saves one too, and ends the training after the step that was under way.
-    Each time also returns the memory that training has freed (see radnerf.memory).
+    Each time also returns the memory that training has freed (see radnerf.runtime.memory).
 
     Args:
         path: of the checkpoint.

@@ -7,9 +7,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from radnerf import ranks
 from radnerf.modules.stage import StageModule
-from radnerf.signals import StopRequest
+from radnerf.runtime import ranks
+from radnerf.runtime.signals import StopRequest
 
 DROPOUT = 100  # a purpose of StageModule.seed_of, beside those of the modules
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from radnerf.programs import Options, ended
+from radnerf.runtime.programs import Options, ended
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -21,7 +21,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from radnerf import ranks
 from radnerf.audio import (
     Extractor,
     FeatureFile,
@@ -34,12 +33,13 @@ from radnerf.audio import (
 from radnerf.data.clip import HEAD, Clip
 from radnerf.data.frames import BYTES_PER_PIXEL, FrameStore
 from radnerf.data.sampling import PixelSampler, RegionShares
-from radnerf.devices import host_waits
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.eyes import blink_odds, eye_range
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.geometry.shell import triangulate
+from radnerf.runtime import ranks
+from radnerf.runtime.devices import host_waits
 from radnerf.types import Batch, Conditioning, Rays, of_each, to_device
 
 log = logging.getLogger(__name__)

@@ -27,10 +27,10 @@ from radnerf.data.clip import (
     face_rectangle,
     lips_rectangle,
 )
-from radnerf.devices import usable_cores
 from radnerf.errors import UserError
 from radnerf.files import alone
 from radnerf.geometry.motion import planar_motion
+from radnerf.runtime.devices import usable_cores
 
 _CACHE_VERSION = 3
 BYTES_PER_PIXEL = 3 + 4 + 1  # of images, torso and labels

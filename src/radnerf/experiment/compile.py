@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from radnerf.data.datamodule import ClipDataModule
-from radnerf.devices import host_waits
 from radnerf.kernels.occupancy import raise_cells
 from radnerf.modules.head import ROOM
 from radnerf.rendering.head import distortion
 from radnerf.rendering.portrait import Portrait
+from radnerf.runtime.devices import host_waits
 from radnerf.types import Batch, to_device
 
 RAYS = 64

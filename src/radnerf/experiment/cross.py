@@ -19,10 +19,10 @@ from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.driver import Driver
 from radnerf.inference.tracks import ping_pong
 from radnerf.inference.video import Sound, VideoWriter
-from radnerf.memory import give_back
 from radnerf.metrics.landmarks import FaceLandmarks
 from radnerf.metrics.offset import AudioOffset
 from radnerf.metrics.syncnet import face_boxes
+from radnerf.runtime.memory import give_back
 
 
 def evaluate_cross(

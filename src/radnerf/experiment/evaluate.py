@@ -23,7 +23,6 @@ from radnerf.errors import UserError
 from radnerf.fields.audio_net import smooth_track
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.inference.video import Sound, VideoWriter, comparison_strip, side_by_side
-from radnerf.memory import give_back
 from radnerf.metrics.eyes import eye_response
 from radnerf.metrics.image import psnr, ssim
 from radnerf.metrics.landmarks import FaceLandmarks, LandmarkDistance, MouthCorrelation
@@ -33,6 +32,7 @@ from radnerf.metrics.syncnet import FPS as SYNCNET_FPS
 from radnerf.metrics.syncnet import SyncConfidence, SyncNet, crop_face, face_boxes, load_syncnet
 from radnerf.rendering.frame import frame_renderer
 from radnerf.rendering.portrait import Portrait
+from radnerf.runtime.memory import give_back
 
 Frame = UInt8[np.ndarray, "h w 3"]
 

@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from radnerf import ranks
 from radnerf.errors import UserError
-from radnerf.processes import Workers
+from radnerf.runtime import ranks
+from radnerf.runtime.processes import Workers
 
 REFUSALS = (MisconfigurationException, ValueError, TypeError, ImportError)
 

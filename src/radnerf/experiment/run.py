@@ -20,7 +20,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from radnerf import kernels, ranks
+from radnerf import kernels
 from radnerf.callbacks import (
     ExponentialMovingAverage,
     Preview,
@@ -45,7 +45,8 @@ from radnerf.modules.stage import StageModule
 from radnerf.preprocess.judgement import warn
 from radnerf.preprocess.source import ClipSource
 from radnerf.rendering.portrait import Portrait, build
-from radnerf.signals import leave
+from radnerf.runtime import ranks
+from radnerf.runtime.signals import leave
 
 STAGES = ("preprocess", "head", "lips", "torso", "joint", "test")
 TRAINING = STAGES[1:-1]

@@ -29,10 +29,10 @@ from radnerf.data.clip import (
     write_image,
     write_parsing,
 )
-from radnerf.devices import usable_cores
 from radnerf.errors import UserError
 from radnerf.files import whole_folder
 from radnerf.geometry.eyes import eye_range
+from radnerf.runtime.devices import usable_cores
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # of the frames, as many as told
 

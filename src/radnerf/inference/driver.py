@@ -21,13 +21,13 @@ from radnerf.audio import (
     speech_activity,
 )
 from radnerf.data.clip import SAMPLE_RATE
-from radnerf.devices import choose_device
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import close_in_pauses, smooth
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.tracks import background_image, eye_track, pose_track, torso_track
 from radnerf.rendering.frame import frame_renderer
 from radnerf.rendering.portrait import Portrait
+from radnerf.runtime.devices import choose_device
 
 CODES_AT_ONCE = 64
 MAX_SIDE = 4096  # pixels

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from radnerf import kernels
 from radnerf.errors import UserError
 from radnerf.inference.driver import Driver
-from radnerf.processes import Workers
+from radnerf.runtime.processes import Workers
 
 
 def shared_frames(driver: Driver, count: int) -> Iterator[UInt8[np.ndarray, "h w 3"]]:

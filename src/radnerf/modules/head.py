@@ -13,8 +13,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from radnerf import ranks
-from radnerf.devices import host_waits
 from radnerf.fields.audio_net import mouth_codes, pretrain_audio_net
 from radnerf.fields.head import HeadState
 from radnerf.geometry.hull import cell_centres, visual_hull
@@ -30,6 +28,8 @@ from radnerf.losses import (
 from radnerf.modules.counts import LateCount
 from radnerf.modules.stage import StageModule
 from radnerf.rendering.head import distortion
+from radnerf.runtime import ranks
+from radnerf.runtime.devices import host_waits
 from radnerf.types import Batch, Rays, RenderOutput, Samples
 
 # Room for samples comes in pieces of so many: of few sizes, memory is soon used again.

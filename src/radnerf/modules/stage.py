@@ -12,13 +12,13 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from radnerf import ranks
 from radnerf.data.datamodule import ClipDataModule, Sampling
 from radnerf.fields.audio_net import ATTENTION_FACTOR, AudioNet
 from radnerf.fields.cameras import CameraRefinement
-from radnerf.memory import keep
 from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
+from radnerf.runtime import ranks
+from radnerf.runtime.memory import keep
 from radnerf.types import Batch
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from radnerf.errors import UserError
 from radnerf.files import whole_file
-from radnerf.programs import Options, ended
+from radnerf.runtime.programs import Options, ended
 
 TRACKING = ("rmse_px", "noise_px", "jitter_deg", "pnp_jitter_deg", "head_box_coverage")
 

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 
 from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO
-from radnerf.devices import choose_device
 from radnerf.errors import UserError
 from radnerf.geometry.face68 import JAW
 from radnerf.preprocess import bisenet
@@ -43,6 +42,7 @@ from radnerf.preprocess.parsing import (
     steady,
     to_byte,
 )
+from radnerf.runtime.devices import choose_device
 
 # Probabilities that a pixel shows BACKGROUND, HEAD, NECK, TORSO, in the order of these labels.
 Parts = Float[np.ndarray, "4 h w"]

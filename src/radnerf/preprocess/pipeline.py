@@ -18,7 +18,6 @@ from threadpoolctl import threadpool_limits
 from radnerf.audio import load_audio
 from radnerf.data import clip as layout
 from radnerf.data.clip import FPS, SAMPLE_RATE, Clip
-from radnerf.devices import usable_cores
 from radnerf.errors import UserError
 from radnerf.files import whole_file
 from radnerf.preprocess import face, headbox, judgement, sheet, video
@@ -33,6 +32,7 @@ from radnerf.preprocess.stages import Desk, Stage, file_hash, locked, run_stages
 from radnerf.preprocess.streams import ahead, counted, side_by_side
 from radnerf.preprocess.torso import TorsoPainter
 from radnerf.preprocess.trackers import BundleTracker, Tracker
+from radnerf.runtime.devices import usable_cores
 
 CUTS = "cuts.json"
 SMALLEST = 16  # longer side of frames, pixels

@@ -12,8 +12,8 @@ import torch.nn.functional as nnf
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from radnerf import ranks
 from radnerf.kernels.occupancy import cells_of, raise_cells
+from radnerf.runtime import ranks
 
 
 class OccupancyGrid(nn.Module):

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from radnerf.devices import host_waits
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import AudioNet
 from radnerf.fields.cameras import CameraRefinement
@@ -19,6 +18,7 @@ from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.rendering.head import Marching, render_head
 from radnerf.rendering.occupancy import OccupancyGrid
+from radnerf.runtime.devices import host_waits
 from radnerf.types import Conditioning, Rays, RenderOutput, Samples
 
 # A portrait file names its parts; nothing outside this list is ever imported because of a file.

@@ -14,7 +14,7 @@ from radnerf.data.demo import make_demo_clip, write_demo_video
 from radnerf.data.demo.speech import synthesize
 from radnerf.errors import UserError
 from radnerf.files import whole_file
-from radnerf.programs import Options, ended
+from radnerf.runtime.programs import Options, ended
 
 
 def main(arguments: list[str] | None = None) -> int:

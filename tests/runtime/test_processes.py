@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from radnerf.errors import UserError
-from radnerf.processes import Workers
+from radnerf.runtime.processes import Workers
 
 SCRIPT = """
 import sys, time
-from radnerf.processes import Workers
+from radnerf.runtime.processes import Workers
 
 def sleep(number, channel):
     channel.send("asleep")
@@ -64,7 +64,7 @@ def test_one_that_fails_ends_the_others(
 def test_no_worker_outlives_its_parent(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    source = Path(__file__).parents[1] / "src"
+    source = Path(__file__).parents[2] / "src"
     with subprocess.Popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,

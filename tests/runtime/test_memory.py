@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from radnerf.memory import give_back
+from radnerf.runtime.memory import give_back
 
 on_glibc = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory"
@@ -33,7 +33,7 @@ def test_holes_between_blocks_are_given_back() -> None:
 def test_large_blocks_are_kept_for_the_next_step_until_they_are_given_back() -> None:
     program = """
 import resource
-from radnerf.memory import give_back, keep
+from radnerf.runtime.memory import give_back, keep
 
 def new_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
