@@ -25,11 +25,8 @@ if not torch.cuda.is_available():
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO  # noqa: E402
 from radnerf.data.clip import (  # noqa: E402
-    BACKGROUND,
-    HEAD,
-    NECK,
-    TORSO,
     write_image,
     write_parsing,
     write_transforms,

@@ -12,9 +12,10 @@ import torch
 from audio import tiny_models
 from inference.fakes import FakePortrait, make_bundle, write_wav
 
-from radnerf.audio import HOP, clip_features, make_extractor, model_files
+from radnerf.audio import clip_features, make_extractor, model_files
 from radnerf.audio.neural import NeuralExtractor
 from radnerf.audio.speech_models import HubertExtractor, Wav2Vec2Extractor, WhisperExtractor
+from radnerf.conventions import HOP
 from radnerf.errors import UserError
 from radnerf.inference import driver as driver_module
 from radnerf.inference.driver import Driver

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from radnerf.audio import HOP, MelExtractor, StreamState, attention_windows, stream, windows
+from radnerf.audio import MelExtractor, StreamState, attention_windows, stream, windows
+from radnerf.conventions import HOP
 
 
 def test_a_frame_sees_the_sixteen_steps_around_its_start() -> None:

@@ -5,10 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
+from radnerf.conventions import HEAD, TORSO
 from radnerf.data.clip import (
-    HEAD,
     PUBLIC_HEAD_BOX,
-    TORSO,
     Clip,
     eye_ratio,
     face_rectangle,

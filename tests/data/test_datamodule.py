@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from radnerf.audio import MelExtractor
-from radnerf.data.clip import HEAD, Clip
+from radnerf.conventions import HEAD
+from radnerf.data.clip import Clip
 from radnerf.data.datamodule import BLOCK_STEPS, ClipDataModule, FrameStream, Sampling
 from radnerf.data.frames import FrameStore
 from radnerf.data.sampling import RegionShares

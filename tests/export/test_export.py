@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from radnerf.audio import windows
-from radnerf.data.clip import HEAD, Clip, write_transforms
+from radnerf.conventions import HEAD
+from radnerf.data.clip import Clip, write_transforms
 from radnerf.errors import UserError
 from radnerf.export.__main__ import main
 from radnerf.export.folder import TOOLS, export, face_and_hair

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from radnerf.data.clip import HEAD, NECK, TORSO
+from radnerf.conventions import HEAD, NECK, TORSO
 from radnerf.preprocess.finders import MediapipeLandmarks
 from radnerf.preprocess.parsers import SelfieParser
 from radnerf.preprocess.quality import overlaps

@@ -19,7 +19,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from preprocess_videos import FakeFace, camera_track, fake_person, tone, write_video
 
-from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO, Clip
+from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
+from radnerf.data.clip import Clip
 from radnerf.errors import UserError
 from radnerf.geometry.face68 import MESH_TO_68
 from radnerf.preprocess.finders import (

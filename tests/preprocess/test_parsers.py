@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from preprocess.test_parsing import COAT, SIDE, drawn_person, overlap
 from torch import Tensor
 
-from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO
+from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
 from radnerf.preprocess import parsers
 from radnerf.preprocess.bisenet import BiSeNet, load_bisenet

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO
+from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
 from radnerf.preprocess import parsing
 from radnerf.preprocess.parsing import parse_clip

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from preprocess_videos import FakeFace, camera_track, fake_person, grey_ramp, tone, write_video
 
-from radnerf.data.clip import HEAD, NECK, TORSO, Clip, read_image
+from radnerf.conventions import HEAD, NECK, TORSO
+from radnerf.data.clip import Clip, read_image
 from radnerf.errors import UserError
 from radnerf.preprocess.pictures import over
 from radnerf.preprocess.pipeline import preprocess_video, smooth_eye, write_wav

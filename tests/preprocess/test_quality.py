@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from radnerf.data.clip import HEAD, NECK, TORSO, Clip, write_parsing
+from radnerf.conventions import HEAD, NECK, TORSO
+from radnerf.data.clip import Clip, write_parsing
 from radnerf.data.demo import make_demo_clip
 from radnerf.errors import UserError
 from radnerf.preprocess.quality import beside_truth, degrees_off, flicker, mean_overlap

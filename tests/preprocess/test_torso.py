@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from radnerf.data.clip import HEAD, NECK, TORSO
+from radnerf.conventions import HEAD, NECK, TORSO
 from radnerf.preprocess.torso import TorsoPainter
 
 SIDE = 160

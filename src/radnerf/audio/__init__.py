@@ -1,7 +1,6 @@
 """Sound to features: loading, extraction, windows of video frames, streaming, augmentation."""
 
 from radnerf.audio.augment import AudioAugment
-from radnerf.audio.chunks import FEATURE_RATE, HOP
 from radnerf.audio.clip_features import audio_windows, clip_features
 from radnerf.audio.extractors import Extractor, MelExtractor
 from radnerf.audio.load import load_audio, normalise_loudness, speech_gain
@@ -9,21 +8,10 @@ from radnerf.audio.mouth import MouthBasis
 from radnerf.audio.precomputed import FeatureFile, precomputed_windows, read_features
 from radnerf.audio.registry import make_extractor
 from radnerf.audio.sync import SPEECH_LEAD, driving_lead, mouth_lead, speech_activity
-from radnerf.audio.windows import (
-    ATTENTION_FRAMES,
-    WINDOW,
-    StreamState,
-    attention_windows,
-    stream,
-    windows,
-)
+from radnerf.audio.windows import StreamState, attention_windows, stream, windows
 
 __all__ = [
-    "ATTENTION_FRAMES",
-    "FEATURE_RATE",
-    "HOP",
     "SPEECH_LEAD",
-    "WINDOW",
     "AudioAugment",
     "Extractor",
     "FeatureFile",

@@ -10,10 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from radnerf.data.clip import SAMPLE_RATE
-
-FEATURE_RATE = 50  # steps a second
-HOP = SAMPLE_RATE // FEATURE_RATE  # samples of a step
+from radnerf.conventions import HOP
 
 Sound = Float[np.ndarray, " samples"]
 Features = Float[np.ndarray, "steps c"]

@@ -15,8 +15,8 @@ from radnerf.audio.extractors import Extractor
 from radnerf.audio.load import Wave, load_audio, normalise_loudness
 from radnerf.audio.precomputed import FeatureFile, FrameWindows, read_features
 from radnerf.audio.sync import SPEECH_LEAD
-from radnerf.audio.windows import WINDOW, windows
-from radnerf.data.clip import FPS, SAMPLE_RATE
+from radnerf.audio.windows import windows
+from radnerf.conventions import FPS, SAMPLE_RATE, WINDOW
 from radnerf.errors import UserError
 from radnerf.files import whole_file
 

@@ -21,10 +21,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from radnerf.audio.chunks import HOP, Sound
+from radnerf.audio.chunks import Sound
 from radnerf.audio.model_files import reason
 from radnerf.audio.neural import NeuralExtractor, Steps
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import HOP, SAMPLE_RATE
 from radnerf.errors import UserError
 
 PARTS = ("conv.", "rnns.", "fc.")  # of a checkpoint's names; losses and decoders have no weights

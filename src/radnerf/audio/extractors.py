@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from radnerf.audio.chunks import FEATURE_RATE, HOP, Features, in_chunks
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.audio.chunks import Features, in_chunks
+from radnerf.conventions import FEATURE_RATE, HOP, SAMPLE_RATE
 
 CHUNK = 60 * FEATURE_RATE  # steps of a spectrogram in memory at once
 

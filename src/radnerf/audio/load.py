@@ -8,7 +8,7 @@ import av
 import numpy as np
 from jaxtyping import Float
 
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import SAMPLE_RATE
 from radnerf.errors import UserError
 
 SPEECH_LEVEL_DB = -26.0  # RMS of speech, relative to full scale (ITU-T P.56 practice)

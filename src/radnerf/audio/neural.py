@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from radnerf.audio.chunks import FEATURE_RATE, HOP, Features, Sound, in_chunks
+from radnerf.audio.chunks import Features, Sound, in_chunks
 from radnerf.audio.extractors import Extractor
 from radnerf.audio.model_files import content_hash, short_hash
+from radnerf.conventions import FEATURE_RATE, HOP
 from radnerf.errors import UserError
 from radnerf.runtime.devices import choose_device
 

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from radnerf.audio.chunks import FEATURE_RATE, Features, Sound
+from radnerf.audio.chunks import Features, Sound
 from radnerf.audio.extractors import Extractor
 from radnerf.audio.load import load_audio
-from radnerf.audio.windows import WINDOW, windows
-from radnerf.data.clip import FPS, SAMPLE_RATE
+from radnerf.audio.windows import windows
+from radnerf.conventions import FEATURE_RATE, FPS, SAMPLE_RATE, WINDOW
 from radnerf.errors import UserError
 
 FrameWindows = Float[np.ndarray, "frames 16 c"]

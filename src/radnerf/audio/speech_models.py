@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from radnerf.audio.chunks import FEATURE_RATE, HOP, Sound
+from radnerf.audio.chunks import Sound
 from radnerf.audio.load import SPEECH_LEVEL_DB
 from radnerf.audio.model_files import (
     BY_PATH,
@@ -33,7 +33,7 @@ from radnerf.audio.model_files import (
     weight_files,
 )
 from radnerf.audio.neural import NeuralExtractor, Steps
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import FEATURE_RATE, HOP, SAMPLE_RATE
 from radnerf.errors import UserError
 
 # The models were trained on recordings of unit variance; speech comes at SPEECH_LEVEL_DB.

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d, uniform_filter1d
 
-from radnerf.audio.extractors import FEATURE_RATE, HOP, MelExtractor
+from radnerf.audio.extractors import MelExtractor
 from radnerf.audio.load import SPEECH_LEVEL_DB, Wave, normalise_loudness
-from radnerf.data.clip import FPS, SAMPLE_RATE
+from radnerf.conventions import FEATURE_RATE, FPS, HOP, SAMPLE_RATE
 
 # Seconds by which the mouth moves before it is heard, in well-synchronised speech.
 SPEECH_LEAD = 0.10

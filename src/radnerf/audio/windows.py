@@ -12,11 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from radnerf.audio.extractors import FEATURE_RATE, HOP, Extractor
-from radnerf.data.clip import FPS
-
-WINDOW = 16  # feature steps of a frame
-ATTENTION_FRAMES = 8  # t-4 .. t+3
+from radnerf.audio.extractors import Extractor
+from radnerf.conventions import ATTENTION_FRAMES, FEATURE_RATE, FPS, HOP, WINDOW
 
 
 def windows(

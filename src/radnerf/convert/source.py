@@ -16,7 +16,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from radnerf.audio import attention_windows, read_features
-from radnerf.data.clip import FPS, Clip, n_train_frames, to_memory_pose
+from radnerf.conventions import FPS
+from radnerf.data.clip import Clip, n_train_frames, to_memory_pose
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import rest_code
 from radnerf.geometry.eyes import OPEN_EYE

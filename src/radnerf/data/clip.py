@@ -34,6 +34,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
+from radnerf.conventions import BACKGROUND, FPS, HEAD, NECK, TORSO
 from radnerf.data.blinks import eye_ratios, read_blinks
 from radnerf.data.landmark_files import LandmarkFiles
 from radnerf.data.transforms import (
@@ -46,11 +47,9 @@ from radnerf.data.transforms import (
 from radnerf.errors import UserError
 from radnerf.files import whole_file
 from radnerf.geometry.eyes import eye_range
+from radnerf.geometry.face68 import LEFT_EYE, NOSTRILS, OUTER_LIPS, RIGHT_EYE
 
 WORLD_SCALE = 4.0
-OUTER_EYE_DISTANCE = 0.30
-FPS = 25.0
-SAMPLE_RATE = 16_000
 TRAIN, HELD_OUT = "transforms_train.json", "transforms_val.json"
 # Folders of images, one a frame, and what training has them for.
 IMAGES = {
@@ -61,15 +60,12 @@ IMAGES = {
 # Box of the public systems: up, towards the camera, right.
 PUBLIC_HEAD_BOX = ((-1.0, -0.5, -1.0), (1.0, 0.5, 1.0))
 
-BACKGROUND, HEAD, NECK, TORSO = 0, 1, 2, 3
 PARSING_RGB = {
     BACKGROUND: (255, 255, 255),
     HEAD: (0, 0, 255),
     NECK: (0, 255, 0),
     TORSO: (255, 0, 0),
 }
-
-LEFT_EYE_68, RIGHT_EYE_68 = slice(36, 42), slice(42, 48)
 
 
 def _nearest_label(rgb: tuple[int, int, int]) -> int:
@@ -84,7 +80,6 @@ _CORNER_LABELS = np.array(
     [_nearest_label((255 * (k & 1), 255 * (k >> 1 & 1), 255 * (k >> 2))) for k in range(8)],
     np.uint8,
 )
-OUTER_LIPS_68, MOUTH_68 = slice(48, 60), slice(48, 68)
 
 Pose = Float[np.ndarray, "t 4 4"]
 
@@ -112,7 +107,7 @@ def face_rectangle(landmarks: Float[np.ndarray, "68 2"]) -> tuple[int, int, int,
 
     From the top of the nostrils (31-35) to the chin, and from ear to ear, as the public code.
     """
-    top = int(landmarks[31:36, 1].min())
+    top = int(landmarks[NOSTRILS, 1].min())
     bottom = int(np.ceil(landmarks[:, 1].max())) + 1
     left = int(landmarks[:, 0].min())
     right = int(np.ceil(landmarks[:, 0].max())) + 1
@@ -123,7 +118,7 @@ def lips_rectangle(
     landmarks: Float[np.ndarray, "68 2"], height: int, width: int, margin: float = 0.1
 ) -> tuple[int, int, int, int]:
     """Square (top, bottom, left, right) around the outer lips, at least 8 px, inside the image."""
-    lips = landmarks[OUTER_LIPS_68]
+    lips = landmarks[OUTER_LIPS]
     centre = (lips.min(0) + lips.max(0)) / 2
     side = int(np.ceil(np.ptp(lips, axis=0).max() * (1 + 2 * margin)))
     side = int(np.clip(side, 8, min(height, width)))
@@ -134,9 +129,7 @@ def lips_rectangle(
 
 def eye_ratio(landmarks: Float[np.ndarray, "68 2"], height: int, width: int) -> float:
     """Area of both eye polygons in percent of the image (the public eye control)."""
-    area = sum(
-        cv2.contourArea(landmarks[eye].astype(np.float32)) for eye in (LEFT_EYE_68, RIGHT_EYE_68)
-    )
+    area = sum(cv2.contourArea(landmarks[eye].astype(np.float32)) for eye in (LEFT_EYE, RIGHT_EYE))
     return 100.0 * float(area) / (height * width)
 
 

@@ -30,7 +30,8 @@ from radnerf.audio import (
     load_audio,
     mouth_lead,
 )
-from radnerf.data.clip import HEAD, Clip
+from radnerf.conventions import HEAD
+from radnerf.data.clip import Clip
 from radnerf.data.frames import BYTES_PER_PIXEL, FrameStore
 from radnerf.data.sampling import PixelSampler, RegionShares
 from radnerf.geometry.cameras import rays_through

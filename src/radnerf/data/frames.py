@@ -18,17 +18,11 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from radnerf.data.clip import (
-    IMAGES,
-    LEFT_EYE_68,
-    RIGHT_EYE_68,
-    TORSO,
-    Clip,
-    face_rectangle,
-    lips_rectangle,
-)
+from radnerf.conventions import TORSO
+from radnerf.data.clip import IMAGES, Clip, face_rectangle, lips_rectangle
 from radnerf.errors import UserError
 from radnerf.files import alone
+from radnerf.geometry.face68 import LEFT_EYE, RIGHT_EYE
 from radnerf.geometry.motion import planar_motion
 from radnerf.runtime.devices import usable_cores
 
@@ -229,7 +223,7 @@ def _eyes_rectangle(
     landmarks: np.ndarray, height: int, width: int, margin: float = 0.15
 ) -> tuple[int, int, int, int]:
     """Rectangle around both eyes, widened by a share of its width on each side."""
-    points = np.concatenate([landmarks[LEFT_EYE_68], landmarks[RIGHT_EYE_68]])
+    points = np.concatenate([landmarks[LEFT_EYE], landmarks[RIGHT_EYE]])
     (left, top), (right, bottom) = points.min(0), points.max(0)
     pad = margin * (right - left)
     return (

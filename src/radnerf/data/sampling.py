@@ -12,7 +12,7 @@ import torch.nn.functional as nnf
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from radnerf.data.clip import BACKGROUND, HEAD
+from radnerf.conventions import BACKGROUND, HEAD
 from radnerf.data.frames import FrameStore
 
 

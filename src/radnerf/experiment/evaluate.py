@@ -17,7 +17,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from radnerf.audio import load_audio
-from radnerf.data.clip import SAMPLE_RATE, eye_ratio
+from radnerf.conventions import SAMPLE_RATE
+from radnerf.data.clip import eye_ratio
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import smooth_track

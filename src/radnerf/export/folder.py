@@ -17,10 +17,9 @@ import numpy as np
 from jaxtyping import Float
 
 from radnerf.audio import precomputed_windows
-from radnerf.audio.windows import WINDOW
+from radnerf.conventions import HEAD, WINDOW
 from radnerf.data.blinks import write_blinks
 from radnerf.data.clip import (
-    HEAD,
     HELD_OUT,
     PUBLIC_HEAD_BOX,
     TRAIN,

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-ATTENTION_FRAMES = 8
+from radnerf.conventions import ATTENTION_FRAMES
+
 ATTENTION_FACTOR = 5.0  # the attention learns so many times faster (public code)
 CODE_SCALE = 2.0  # of the codes that stand for mouth shapes
 SMOOTHING = 0.35  # share of the previous frame's code at test time

@@ -17,7 +17,12 @@ MESH_TO_68: tuple[int, ...] = (
 )
 
 JAW = slice(0, 17)
+BROWS = slice(17, 27)
+NOSTRILS = slice(31, 36)
+LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
+EYES = slice(36, 48)
 OUTER_EYE_CORNERS = (36, 45)
+OUTER_LIPS = slice(48, 60)
 MOUTH = slice(48, 68)
 INNER_LIP_PAIRS = ((61, 67), (62, 66), (63, 65))  # upper, lower
 

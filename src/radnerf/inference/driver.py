@@ -20,7 +20,7 @@ from radnerf.audio import (
     precomputed_windows,
     speech_activity,
 )
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import SAMPLE_RATE
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import close_in_pauses, smooth
 from radnerf.inference.bundle import PortraitBundle

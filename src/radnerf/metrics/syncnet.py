@@ -19,8 +19,9 @@ from scipy.signal import medfilt
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import SAMPLE_RATE
 from radnerf.errors import UserError
+from radnerf.geometry.face68 import BROWS
 from radnerf.metrics.mfcc import mfcc
 
 FPS = 25.0
@@ -195,7 +196,7 @@ def sync_scores(
 def face_boxes(landmarks: Float[np.ndarray, "t 68 2"]) -> Float[np.ndarray, "t 3"]:
     """Centre (x, y) and half size of each frame's face, smoothed as the public program does."""
     low, high = landmarks.min(1), landmarks.max(1)
-    top = low[:, 1] - FOREHEAD * (high[:, 1] - landmarks[:, 17:27, 1].min(1))
+    top = low[:, 1] - FOREHEAD * (high[:, 1] - landmarks[:, BROWS, 1].min(1))
     half = np.maximum(high[:, 0] - low[:, 0], high[:, 1] - top) / 2
     tracks = ((low[:, 0] + high[:, 0]) / 2, (top + high[:, 1]) / 2, half)
     ends = SMOOTHING // 2  # medfilt would take in zeros there

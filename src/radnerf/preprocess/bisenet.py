@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from radnerf.audio.model_files import reason
-from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO
+from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
 
 # Class of the weights -> label of the clip.

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from radnerf.data.clip import FPS
+from radnerf.conventions import FPS
 
 SIDE = 64  # pixels of the longer side of the frames that are compared
 BLACK = 16.0  # of 255: darker frames show nothing, and are no shot

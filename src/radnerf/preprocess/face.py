@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from radnerf.data.clip import OUTER_EYE_DISTANCE
-from radnerf.geometry.face68 import MESH_TO_68
+from radnerf.conventions import OUTER_EYE_DISTANCE
+from radnerf.geometry.face68 import (
+    BROWS,
+    EYES,
+    JAW,
+    LEFT_EYE,
+    MESH_TO_68,
+    MOUTH,
+    NOSTRILS,
+    RIGHT_EYE,
+)
 from radnerf.geometry.face68 import OUTER_EYE_CORNERS as OUTER_EYES_68
 
 N_MESH = 478
@@ -25,7 +34,7 @@ BROWS_MESH = np.array(
 )
 IRISES_MESH = np.arange(468, 478)
 # Six points around each eye, in the order of the irises: image left, then right.
-EYES_MESH = np.array([MESH_TO_68[36:42], MESH_TO_68[42:48]])
+EYES_MESH = np.array([MESH_TO_68[LEFT_EYE], MESH_TO_68[RIGHT_EYE]])
 
 MOVING, HALF_MOVING = 0.05, 0.3
 # How far mean_shape may be off, in its own size: the mesh has seen many faces, the 68 have not.
@@ -42,10 +51,10 @@ def trust(shape: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, " k"]:
     """Weight of each landmark for the head's pose: lips, jaw and gaze move with the speech."""
     weights = np.ones(len(shape))
     if len(shape) == 68:
-        weights[:17] = MOVING
-        weights[17:27] = HALF_MOVING
+        weights[JAW] = MOVING
+        weights[BROWS] = HALF_MOVING
         weights[[37, 38, 40, 41, 43, 44, 46, 47]] = HALF_MOVING
-        weights[48:] = MOVING
+        weights[MOUTH] = MOVING
         # The upper ends of the jaw line stand at the ears and do not move.
         weights[[0, 1, 15, 16]] = HALF_MOVING
         return weights
@@ -99,15 +108,16 @@ def _mean_of_mesh(landmarks: Float[np.ndarray, "t 478 3"]) -> Float[np.ndarray, 
 
 def _mean_of_68(landmarks: Float[np.ndarray, "t 68 c"]) -> Float[np.ndarray, "68 3"]:
     points = landmarks[..., :2].astype(np.float64)
-    eyes = points[:, 36:48].mean(1, keepdims=True)
-    width = np.linalg.norm(points[:, 45] - points[:, 36], axis=-1)[:, None, None]
+    eyes = points[:, EYES].mean(1, keepdims=True)
+    left, right = OUTER_EYES_68
+    width = np.linalg.norm(points[:, right] - points[:, left], axis=-1)[:, None, None]
     flat = np.median((points - eyes) / width, axis=0)  # in outer eye distances
-    right, down = flat[:, 0], flat[:, 1]
+    across, down = flat[:, 0], flat[:, 1]
     # Half axes of a face, in outer eye distances, and how far the nose stands out of it.
-    depth = 1.0 * np.sqrt(np.maximum(0.02, 1 - (right / 0.95) ** 2 - ((down - 0.3) / 1.6) ** 2))
+    depth = 1.0 * np.sqrt(np.maximum(0.02, 1 - (across / 0.95) ** 2 - ((down - 0.3) / 1.6) ** 2))
     depth[27:31] += np.linspace(0.05, 0.25, 4)
-    depth[31:36] += 0.1
-    return np.stack([-down, depth, right], -1)
+    depth[NOSTRILS] += 0.1
+    return np.stack([-down, depth, across], -1)
 
 
 def to_unit(

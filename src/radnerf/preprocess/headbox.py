@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from radnerf.data.clip import OUTER_EYE_DISTANCE
+from radnerf.conventions import OUTER_EYE_DISTANCE
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.hull import cell_centres, visual_hull
 from radnerf.preprocess.face import EAR_MESH

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from radnerf.data.clip import FPS
+from radnerf.conventions import FPS
 from radnerf.errors import UserError
+from radnerf.geometry.face68 import EYES
 from radnerf.preprocess.face import EYES_MESH, N_MESH, to_68
 
 # Faces in one frame, the larger first, in pixels of the frame: [478, 3].
@@ -107,7 +108,7 @@ def check_face(points: Float[np.ndarray, "t 68 2"], size: tuple[int, int]) -> No
             f"The face is only {width:.0f} px wide in frames of {size[1]} x {size[0]}: crop the "
             "video to head and shoulders, or give a higher data.resolution."
         )
-    right, down = np.median(points[:, 8] - points[:, 36:48].mean(1), axis=0)  # from eyes to chin
+    right, down = np.median(points[:, 8] - points[:, EYES].mean(1), axis=0)  # from eyes to chin
     tilt = float(np.rad2deg(np.arctan2(-right, down)))
     if abs(tilt) > MOST_TILTED:
         way = "clockwise" if tilt > 0 else "counter-clockwise"

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 
-from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO
+from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
 from radnerf.geometry.face68 import JAW
 from radnerf.preprocess import bisenet

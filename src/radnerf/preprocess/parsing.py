@@ -23,9 +23,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import gaussian_filter
 
-from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO
+from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
-from radnerf.geometry.face68 import OUTER_EYE_CORNERS
+from radnerf.geometry.face68 import BROWS, OUTER_EYE_CORNERS
 from radnerf.preprocess.face import N_MESH, to_68
 from radnerf.preprocess.streams import side_by_side, windows
 
@@ -42,7 +42,6 @@ Look = tuple[int, Rgb, Float[np.ndarray, "*c h w"]]
 # The face's outline from below one ear to below the other, in the mesh and in 68 points.
 JAW_MESH = np.array([58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288])
 JAW_68 = np.arange(3, 14)
-BROWS_68 = slice(17, 27)
 
 N_SAMPLES = 24  # frames that the colours are learned from,
 SAMPLE_SIDE = 256  # at this size, pixels
@@ -188,7 +187,7 @@ class View:
         jaw = _jaw(points, origin, axes)
         face, core = above_jaw(points, (height, width))
         corner = to_68(points)
-        brow = float(((corner[BROWS_68] - origin) @ axes.T)[:, 1].mean())
+        brow = float(((corner[BROWS] - origin) @ axes.T)[:, 1].mean())
         return cls(
             frame=frame,
             alpha=alpha,

@@ -16,8 +16,9 @@ from jaxtyping import Float, UInt8
 from threadpoolctl import threadpool_limits
 
 from radnerf.audio import load_audio
+from radnerf.conventions import FPS, HEAD, SAMPLE_RATE
 from radnerf.data import clip as layout
-from radnerf.data.clip import FPS, SAMPLE_RATE, Clip
+from radnerf.data.clip import Clip
 from radnerf.errors import UserError
 from radnerf.files import whole_file
 from radnerf.preprocess import face, headbox, judgement, sheet, video
@@ -245,7 +246,7 @@ def _stages(
         box, coverage = headbox.head_box(
             solved["shape"],
             solved["poses"],
-            lambda i: read_parsing(desk.root, i) == layout.HEAD,
+            lambda i: read_parsing(desk.root, i) == HEAD,
             focal_px,
             centre,
         )

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
-from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO, Clip
+from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
+from radnerf.data.clip import Clip
 from radnerf.errors import UserError
 
 PARTS = {"head": HEAD, "neck": NECK, "torso": TORSO}

@@ -12,17 +12,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
-from radnerf.data.clip import (
-    FPS,
-    HEAD,
-    NECK,
-    OUTER_EYE_DISTANCE,
-    SAMPLE_RATE,
-    TORSO,
-    Clip,
-    face_rectangle,
-    lips_rectangle,
-)
+from radnerf.conventions import FPS, HEAD, NECK, OUTER_EYE_DISTANCE, SAMPLE_RATE, TORSO
+from radnerf.data.clip import Clip, face_rectangle, lips_rectangle
 from radnerf.geometry.face68 import mouth_opening
 
 Colour = tuple[int, int, int]

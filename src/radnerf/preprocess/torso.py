@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from radnerf.data.clip import HEAD, NECK, TORSO
+from radnerf.conventions import HEAD, NECK, TORSO
 from radnerf.preprocess.face import to_68
 from radnerf.preprocess.plate import fill_smoothly
 

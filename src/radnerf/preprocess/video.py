@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from radnerf.data.clip import FPS, SAMPLE_RATE
+from radnerf.conventions import FPS, SAMPLE_RATE
 from radnerf.errors import UserError
 
 MIN_SECONDS = 1.0

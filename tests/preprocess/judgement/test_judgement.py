@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from radnerf.data.clip import HEAD, TORSO, write_image
+from radnerf.conventions import HEAD, TORSO
+from radnerf.data.clip import write_image
 from radnerf.errors import UserError
 from radnerf.preprocess.judgement import JUDGEMENT, Facts, find_faults, page, warn, warnings_of
 from radnerf.preprocess.judgement.facts import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import SAMPLE_RATE
 from radnerf.data.demo import make_demo_clip, write_demo_video
 from radnerf.data.demo.speech import synthesize
 from radnerf.errors import UserError

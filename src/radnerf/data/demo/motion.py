@@ -9,7 +9,8 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from radnerf.data.clip import FPS, WORLD_SCALE, to_memory_pose
+from radnerf.conventions import FPS
+from radnerf.data.clip import WORLD_SCALE, to_memory_pose
 from radnerf.data.demo.speech import Speech
 
 CM = 30.0  # centimetres in a memory unit: outer eye corners 9 cm and 0.30 apart

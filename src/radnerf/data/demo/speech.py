@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter1d
 
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import SAMPLE_RATE
 from radnerf.data.demo.compiled import compiled
 
 RATE = 100  # control frames a second

@@ -16,19 +16,8 @@ from jaxtyping import Float, UInt8
 from rich.progress import Progress
 from scipy.io import wavfile
 
-from radnerf.data.clip import (
-    BACKGROUND,
-    FPS,
-    HEAD,
-    NECK,
-    SAMPLE_RATE,
-    TORSO,
-    eye_ratio,
-    read_meta,
-    write_image,
-    write_parsing,
-    write_transforms,
-)
+from radnerf.conventions import BACKGROUND, FPS, HEAD, NECK, SAMPLE_RATE, TORSO
+from radnerf.data.clip import eye_ratio, read_meta, write_image, write_parsing, write_transforms
 from radnerf.data.demo.body import move_body, render_body, render_room
 from radnerf.data.demo.character import BOX_LOW, CELL, MAX_GAP, bake, face
 from radnerf.data.demo.landmarks import RIGID, landmarks, landmarks_at_rest

@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.spatial.transform import Rotation
 
 from radnerf.audio.sync import LEAST_CORRELATION, SHORTEST, lead_correlations, speech_activity
-from radnerf.data.clip import FPS, HEAD, Clip, face_rectangle
+from radnerf.conventions import FPS, HEAD
+from radnerf.data.clip import Clip, face_rectangle
 from radnerf.geometry.eyes import HALF_SHUT, closedness, eye_range
-from radnerf.geometry.face68 import mouth_opening
+from radnerf.geometry.face68 import JAW, mouth_opening
 
 Frame = UInt8[np.ndarray, "h w 3"]
 Grey = UInt8[np.ndarray, "h w"]
@@ -211,7 +212,7 @@ def share_below_jaw(labels: list[Grey], points: list[np.ndarray]) -> float:
     shares = []
     for image, landmarks in zip(labels, points, strict=True):
         head = image == HEAD
-        chin = int(np.clip(landmarks[:17, 1].max() + 0.02 * len(image), 0, len(image)))
+        chin = int(np.clip(landmarks[JAW, 1].max() + 0.02 * len(image), 0, len(image)))
         shares.append(float(head[chin:].sum()) / max(1, int(head.sum())))
     return float(np.median(shares))
 

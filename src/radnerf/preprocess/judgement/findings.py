@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from radnerf.audio.sync import NATURAL_LEADS
-from radnerf.data.clip import FPS
+from radnerf.conventions import FPS
 from radnerf.preprocess.judgement.facts import Facts, brightness_change
 
 LEAST_SPEECH = 30.0  # seconds; lips of the shared 18 s are soft, papers use 3 to 5 minutes

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from radnerf.data.clip import FPS
+from radnerf.conventions import FPS
 from radnerf.preprocess.judgement.facts import Facts
 from radnerf.preprocess.judgement.findings import Finding
 
