@@ -10,7 +10,7 @@ from preprocess.test_inputs import film, preprocess
 
 from radnerf import preprocess as package
 from radnerf.preprocess.__main__ import main
-from radnerf.preprocess.judgement import REPORT
+from radnerf.preprocess.report import REPORT
 
 
 @pytest.fixture(autouse=True)

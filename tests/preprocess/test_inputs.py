@@ -21,9 +21,9 @@ from radnerf.data.clip import Clip, write_image
 from radnerf.errors import UserError
 from radnerf.files import UNFINISHED
 from radnerf.preprocess import stages
-from radnerf.preprocess.face import to_68
-from radnerf.preprocess.judgement import warnings_of
+from radnerf.preprocess.landmarks.face import to_68
 from radnerf.preprocess.pipeline import preprocess_video
+from radnerf.preprocess.report import warnings_of
 
 FRAMES = 30
 

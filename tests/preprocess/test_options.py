@@ -23,19 +23,19 @@ from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.data.clip import Clip
 from radnerf.errors import UserError
 from radnerf.geometry.face68 import MESH_TO_68
-from radnerf.preprocess.finders import (
+from radnerf.preprocess.landmarks.detect import TaskDetector, read_landmarks
+from radnerf.preprocess.landmarks.finders import (
     LandmarkFile,
     MediapipeLandmarks,
     TaskLandmarks,
     eyes_of_blinks,
     read_blinks,
 )
-from radnerf.preprocess.landmarks import TaskDetector, read_landmarks
 from radnerf.preprocess.options import Option
-from radnerf.preprocess.parsers import FrameParser, SelfieParser
+from radnerf.preprocess.parsing.parsers import FrameParser, SelfieParser
 from radnerf.preprocess.pipeline import preprocess_video
 from radnerf.preprocess.source import ClipSource
-from radnerf.preprocess.trackers import BfmTracker
+from radnerf.preprocess.tracking.trackers import BfmTracker
 
 CONF = Path(__file__).parents[2] / "conf"
 SIZE, FRAMES = (64, 80), 26

@@ -42,7 +42,7 @@ from radnerf.loggers import close, note_results
 from radnerf.metrics.report import write_metrics
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
-from radnerf.preprocess.judgement import warn
+from radnerf.preprocess.report import warn
 from radnerf.preprocess.source import ClipSource
 from radnerf.rendering.portrait import Portrait, build
 from radnerf.runtime import ranks

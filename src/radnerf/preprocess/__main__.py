@@ -57,7 +57,7 @@ def _run(given: argparse.Namespace) -> None:
 
 def _preprocess(video: Path, root: Path, resolution: int | None) -> None:
     from radnerf.preprocess import preprocess_video
-    from radnerf.preprocess.judgement import REPORT, warnings_of
+    from radnerf.preprocess.report import REPORT, warnings_of
 
     clip = preprocess_video(video, root, clip_id=video.stem, resolution=resolution)
     for text in warnings_of(root):
@@ -76,7 +76,7 @@ def benchmark(
     """
     from radnerf.data.clip import Clip
     from radnerf.preprocess import preprocess_video
-    from radnerf.preprocess.quality import beside_truth, flicker
+    from radnerf.preprocess.report.accuracy import beside_truth, flicker
     from radnerf.preprocess.stages import seconds_of
 
     true = Clip.open(truth) if truth else None

@@ -21,18 +21,22 @@ from radnerf.data import clip as layout
 from radnerf.data.clip import Clip
 from radnerf.errors import UserError
 from radnerf.files import whole_file
-from radnerf.preprocess import face, headbox, judgement, sheet, video
-from radnerf.preprocess.cuts import SIDE, Shot, longest_shot
-from radnerf.preprocess.finders import LandmarkFinder, MediapipeLandmarks, Open, by_path
-from radnerf.preprocess.landmarks import bridge, check_face, quiet
-from radnerf.preprocess.parsers import Parser, SelfieParser
-from radnerf.preprocess.parsing import PersonMask
+from radnerf.preprocess import report as judgement
+from radnerf.preprocess.landmarks import face
+from radnerf.preprocess.landmarks.detect import bridge, check_face, quiet
+from radnerf.preprocess.landmarks.finders import LandmarkFinder, MediapipeLandmarks, Open, by_path
+from radnerf.preprocess.layers.background import background_plate, given_plate
+from radnerf.preprocess.layers.torso import TorsoPainter
+from radnerf.preprocess.parsing.parsers import Parser, SelfieParser
+from radnerf.preprocess.parsing.selfie import PersonMask
 from radnerf.preprocess.pictures import frame_reader, matte_reader, over, read_parsing, write_grey
-from radnerf.preprocess.plate import background_plate, given_plate
+from radnerf.preprocess.report import sheet
 from radnerf.preprocess.stages import Desk, Stage, file_hash, locked, run_stages
 from radnerf.preprocess.streams import ahead, counted, side_by_side
-from radnerf.preprocess.torso import TorsoPainter
-from radnerf.preprocess.trackers import BundleTracker, Tracker
+from radnerf.preprocess.tracking import headbox
+from radnerf.preprocess.tracking.trackers import BundleTracker, Tracker
+from radnerf.preprocess.video import decode as video
+from radnerf.preprocess.video.cuts import SIDE, Shot, longest_shot
 from radnerf.runtime.devices import usable_cores
 
 CUTS = "cuts.json"

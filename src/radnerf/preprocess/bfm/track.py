@@ -16,12 +16,12 @@ from jaxtyping import Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from radnerf.preprocess import face as rigid
 from radnerf.preprocess.bfm.colours import Painter, fit_colours
 from radnerf.preprocess.bfm.fit import Face, Observed, fit_landmarks, outline, projected
 from radnerf.preprocess.bfm.model import MorphableModel
 from radnerf.preprocess.bfm.rasteriser import Rasteriser
-from radnerf.preprocess.poses import solve_poses
+from radnerf.preprocess.landmarks import face as rigid
+from radnerf.preprocess.tracking.poses import solve_poses
 
 # World axes (up, towards the camera, right) from the model's (right, up, towards the camera).
 TO_WORLD = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])

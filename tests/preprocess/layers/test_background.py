@@ -9,8 +9,8 @@ import pytest
 
 from radnerf.data.clip import write_image
 from radnerf.errors import UserError
-from radnerf.preprocess import plate
-from radnerf.preprocess.plate import background_plate, fill_smoothly, given_plate
+from radnerf.preprocess.layers import background as plate
+from radnerf.preprocess.layers.background import background_plate, fill_smoothly, given_plate
 
 HEIGHT, WIDTH = 60, 90
 

@@ -12,7 +12,7 @@ from radnerf.conventions import HEAD, NECK, TORSO
 from radnerf.data.clip import Clip, write_parsing
 from radnerf.data.demo import make_demo_clip
 from radnerf.errors import UserError
-from radnerf.preprocess.quality import beside_truth, degrees_off, flicker, mean_overlap
+from radnerf.preprocess.report.accuracy import beside_truth, degrees_off, flicker, mean_overlap
 
 
 @pytest.fixture

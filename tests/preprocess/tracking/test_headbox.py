@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from preprocess_videos import camera_track, face_mesh
 
-from radnerf.preprocess.headbox import head_box
+from radnerf.preprocess.tracking.headbox import head_box
 
 SIZE, FOCAL = (120, 120), 288.0
 

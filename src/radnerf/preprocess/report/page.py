@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from radnerf.conventions import FPS
-from radnerf.preprocess.judgement.facts import Facts
-from radnerf.preprocess.judgement.findings import Finding
+from radnerf.preprocess.report.facts import Facts
+from radnerf.preprocess.report.findings import Finding
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 150, 40, 18  # of a plot, in its own units
 MOST_POINTS = 600

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from radnerf.conventions import HEAD, NECK, TORSO
-from radnerf.preprocess.torso import TorsoPainter
+from radnerf.preprocess.layers.torso import TorsoPainter
 
 SIDE = 160
 GREEN, SKIN, FACE, COAT = (40, 130, 60), (190, 140, 110), (250, 60, 60), (40, 45, 90)

@@ -8,7 +8,7 @@ from preprocess_videos import grey_ramp, tone, write_video
 
 from radnerf.errors import UserError
 from radnerf.preprocess.streams import ahead
-from radnerf.preprocess.video import probe, read_audio, read_frames
+from radnerf.preprocess.video.decode import probe, read_audio, read_frames
 
 
 def even(fps: float, seconds: float) -> list[float]:

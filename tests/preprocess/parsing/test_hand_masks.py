@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from radnerf.conventions import HEAD, NECK, TORSO
-from radnerf.preprocess.finders import MediapipeLandmarks
-from radnerf.preprocess.parsers import SelfieParser
-from radnerf.preprocess.quality import overlaps
+from radnerf.preprocess.landmarks.finders import MediapipeLandmarks
+from radnerf.preprocess.parsing.parsers import SelfieParser
+from radnerf.preprocess.report.accuracy import overlaps
 from radnerf.preprocess.stages import Desk
-from radnerf.preprocess.video import probe, read_frames
+from radnerf.preprocess.video.decode import probe, read_frames
 
 MASKS = json.loads((Path(__file__).parent / "hand_masks.json").read_text())
 FRAMES = [(video, int(i)) for video, of in MASKS.items() if ".mp4" in video for i in of]

@@ -26,7 +26,7 @@ from scipy.ndimage import gaussian_filter
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
 from radnerf.geometry.face68 import BROWS, OUTER_EYE_CORNERS
-from radnerf.preprocess.face import N_MESH, to_68
+from radnerf.preprocess.landmarks.face import N_MESH, to_68
 from radnerf.preprocess.streams import side_by_side, windows
 
 Rgb = UInt8[np.ndarray, "h w 3"]

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from radnerf.preprocess import face
 from radnerf.preprocess.bfm.files import model_files, read_model
 from radnerf.preprocess.bfm.rasteriser import pytorch3d_rasteriser, require_pytorch3d
 from radnerf.preprocess.bfm.track import Settings, track_face
+from radnerf.preprocess.landmarks import face
 from radnerf.preprocess.options import Option
-from radnerf.preprocess.poses import solve_poses
+from radnerf.preprocess.tracking.poses import solve_poses
 from radnerf.runtime.devices import choose_device
 
 FOCAL = 2.4  # image widths; hardly observable in a portrait video, so a setting

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from radnerf.conventions import HEAD, NECK, TORSO
-from radnerf.preprocess.face import to_68
-from radnerf.preprocess.plate import fill_smoothly
+from radnerf.preprocess.landmarks.face import to_68
+from radnerf.preprocess.layers.background import fill_smoothly
 
 Rgb = UInt8[np.ndarray, "h w 3"]
 Grey = UInt8[np.ndarray, "h w"]

@@ -14,8 +14,7 @@ from jaxtyping import Float
 
 from radnerf.errors import UserError
 from radnerf.geometry.eyes import usual_opening
-from radnerf.preprocess import video
-from radnerf.preprocess.landmarks import (
+from radnerf.preprocess.landmarks.detect import (
     BY_PATH,
     Blendshapes,
     Detector,
@@ -29,6 +28,7 @@ from radnerf.preprocess.landmarks import (
 from radnerf.preprocess.options import Option, existing
 from radnerf.preprocess.stages import Desk
 from radnerf.preprocess.streams import ahead, counted
+from radnerf.preprocess.video import decode as video
 
 SEEN_SIDE = 1280  # larger videos are scaled down to this before landmarks are sought
 BLENDSHAPES = "blendshapes.npz"

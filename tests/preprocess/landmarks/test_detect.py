@@ -8,7 +8,7 @@ import pytest
 from preprocess_videos import FakeFace
 
 from radnerf.errors import UserError
-from radnerf.preprocess.landmarks import bridge, detect, mediapipe_detector, read_landmarks
+from radnerf.preprocess.landmarks.detect import bridge, detect, mediapipe_detector, read_landmarks
 
 BLANK = np.zeros((64, 64, 3), np.uint8)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from radnerf.audio.sync import NATURAL_LEADS
 from radnerf.conventions import FPS
-from radnerf.preprocess.judgement.facts import Facts, brightness_change
+from radnerf.preprocess.report.facts import Facts, brightness_change
 
 LEAST_SPEECH = 30.0  # seconds; lips of the shared 18 s are soft, papers use 3 to 5 minutes
 LEAST_FACE = 56.0  # pixels; below, an eye is 5 pixels wide

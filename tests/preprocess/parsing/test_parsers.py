@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from preprocess.test_parsing import COAT, SIDE, drawn_person, overlap
+from preprocess.parsing.test_selfie import COAT, SIDE, drawn_person, overlap
 from torch import Tensor
 
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
-from radnerf.preprocess import parsers
-from radnerf.preprocess.bisenet import BiSeNet, load_bisenet
-from radnerf.preprocess.parsers import BisenetParser, FrameParser, SelfieMulticlassParser
+from radnerf.preprocess.parsing import parsers
+from radnerf.preprocess.parsing.bisenet import BiSeNet, load_bisenet
+from radnerf.preprocess.parsing.parsers import BisenetParser, FrameParser, SelfieMulticlassParser
 
 
 @dataclass(frozen=True)

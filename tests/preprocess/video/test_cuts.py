@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from radnerf.preprocess.cuts import Shot, clock, find_cuts, longest_shot
+from radnerf.preprocess.video.cuts import Shot, clock, find_cuts, longest_shot
 
 N = 60
 

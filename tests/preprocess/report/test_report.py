@@ -16,8 +16,8 @@ import pytest
 from radnerf.conventions import HEAD, TORSO
 from radnerf.data.clip import write_image
 from radnerf.errors import UserError
-from radnerf.preprocess.judgement import JUDGEMENT, Facts, find_faults, page, warn, warnings_of
-from radnerf.preprocess.judgement.facts import (
+from radnerf.preprocess.report import JUDGEMENT, Facts, find_faults, page, warn, warnings_of
+from radnerf.preprocess.report.facts import (
     brightness,
     brightness_change,
     camera_motion,

@@ -12,8 +12,8 @@ import pytest
 
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
-from radnerf.preprocess import parsing
-from radnerf.preprocess.parsing import parse_clip
+from radnerf.preprocess.parsing import selfie as parsing
+from radnerf.preprocess.parsing.selfie import parse_clip
 
 SIDE = 160
 GREEN, SKIN, HAIR, COAT, SHIRT = (

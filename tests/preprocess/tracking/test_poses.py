@@ -5,9 +5,9 @@ import pytest
 from preprocess_videos import camera_track, face_68, face_mesh, seen
 from scipy.spatial.transform import Rotation
 
-from radnerf.preprocess.face import mean_shape, to_unit, trust
-from radnerf.preprocess.poses import solve_poses
-from radnerf.preprocess.quality import degrees_off
+from radnerf.preprocess.landmarks.face import mean_shape, to_unit, trust
+from radnerf.preprocess.report.accuracy import degrees_off
+from radnerf.preprocess.tracking.poses import solve_poses
 
 SIZE, FOCAL, FRAMES = (450, 450), 1080.0, 150
 
