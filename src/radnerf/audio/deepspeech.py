@@ -26,6 +26,7 @@ from radnerf.audio.model_files import reason
 from radnerf.audio.neural import NeuralExtractor, Steps
 from radnerf.conventions import HOP, SAMPLE_RATE
 from radnerf.errors import UserError
+from radnerf.registry import component
 
 PARTS = ("conv.", "rnns.", "fc.")  # of a checkpoint's names; losses and decoders have no weights
 CHANNELS = 32  # of the convolutions
@@ -130,6 +131,7 @@ class Hearing:
         return spectrum.abs().log1p()
 
 
+@component("extractor", "deepspeech")
 @dataclass(frozen=True, kw_only=True)
 class DeepSpeechExtractor(NeuralExtractor):
     """Log-probabilities of 29 characters.

@@ -6,21 +6,27 @@ Letters: S feature steps, C feature width, W window length in samples.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from jaxtyping import Float
 
 from radnerf.audio.chunks import Features, in_chunks
 from radnerf.conventions import FEATURE_RATE, HOP, SAMPLE_RATE
+from radnerf.errors import UserError
+from radnerf.registry import component, find
 
 CHUNK = 60 * FEATURE_RATE  # steps of a spectrogram in memory at once
 
 
 class Extractor(ABC):
-    """Turns a waveform at SAMPLE_RATE (speech at SPEECH_LEVEL_DB) into features."""
+    """Turns a waveform at SAMPLE_RATE (speech at SPEECH_LEVEL_DB) into features.
+
+    Every kind is a frozen dataclass: its fields are its settings.
+    """
 
     @property
     @abstractmethod
@@ -38,19 +44,19 @@ class Extractor(ABC):
         """Samples before the start and after the end of a step that its feature depends on."""
 
     @property
-    @abstractmethod
     def fingerprint(self) -> str:
         """Changes with every setting, and with the weights, that change the features."""
+        return repr(self)
 
     @property
-    @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What registry.make_extractor makes it from again, as plain values."""
+        """What make_extractor() makes it from again, as plain values."""
+        return {"name": self.name} | asdict(self)  # type: ignore[call-overload]
 
     @property
-    @abstractmethod
     def summary(self) -> str:
         """One line for the user: what is heard, how wide, and what it costs."""
+        return f"{self.name}, {self.dim} values at {FEATURE_RATE} steps a second"
 
     @abstractmethod
     def __call__(self, wave: Float[np.ndarray, " samples"]) -> Features:
@@ -61,6 +67,7 @@ class Extractor(ABC):
         return
 
 
+@component("extractor", "mel")
 @dataclass(frozen=True)
 class MelExtractor(Extractor):
     """Log-mel spectrogram without weights, for any language.
@@ -83,16 +90,8 @@ class MelExtractor(Extractor):
         return max(0, (self.window - HOP + 1) // 2)
 
     @property
-    def fingerprint(self) -> str:
-        return repr(self)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @property
     def summary(self) -> str:
-        return f"{self.name}, {self.dim} values at {FEATURE_RATE} steps a second, no weights, cpu"
+        return f"{super().summary}, no weights, cpu"
 
     @cached_property
     def n_fft(self) -> int:
@@ -132,3 +131,52 @@ class MelExtractor(Extractor):
 
 def _hz_to_mel(hz: float) -> float:
     return float(2595.0 * np.log10(1.0 + hz / 700.0))
+
+
+def make_extractor(
+    settings: Mapping[str, Any],
+    device: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Extractor:
+    """The extractor that a portrait learned from, from its settings.
+
+    Args:
+        settings: of Extractor.settings; untrusted.
+        device: where a network runs; None for the extractor's own choice.
+        overrides: settings of the user's, such as where the model is; None is no override. With a
+            place of the user's, the model's content hash is the user's to check.
+
+    Raises:
+        UserError: there is no such extractor, or not with these settings.
+    """
+    name = settings.get("name")
+    kind: Any = find("extractor", name)
+    hints = get_type_hints(kind)
+    known = {field.name: hints[field.name] for field in fields(kind)}
+    chosen = {k: v for k, v in settings.items() if k != "name" or "name" in known}
+    storable = known.keys() - getattr(kind, "local", frozenset())
+    wrong = [k for k, v in chosen.items() if k not in storable or not _is(v, known[k])]
+    if wrong:
+        raise UserError(f"The portrait's audio extractor {name} has unusable settings: {wrong}.")
+    given = {k: v for k, v in (overrides or {}).items() if v is not None}
+    strange = [f"extractor.{k}" for k in given if k not in known]
+    if strange:
+        raise UserError(f"{strange[0]} is no setting of the portrait's audio extractor, {name}.")
+    if given:
+        chosen = {k: v for k, v in chosen.items() if k != "weights"} | given
+    if device is not None and "device" in known:
+        chosen["device"] = device
+    try:
+        extractor: Extractor = kind(**chosen)
+    except TypeError as error:
+        raise UserError(
+            f"The portrait's audio extractor {name} lacks settings ({error})."
+        ) from error
+    return extractor
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value from a file has the type of a setting."""
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and not isinstance(value, bool)

@@ -20,6 +20,7 @@ from radnerf.audio.load import load_audio
 from radnerf.audio.windows import windows
 from radnerf.conventions import FEATURE_RATE, FPS, SAMPLE_RATE, WINDOW
 from radnerf.errors import UserError
+from radnerf.registry import component
 
 FrameWindows = Float[np.ndarray, "frames 16 c"]
 SHORT = 1.0  # seconds that features may lack at the end; there is silence
@@ -36,6 +37,7 @@ KINDS = {
 log = logging.getLogger(__name__)
 
 
+@component("extractor", "features")
 @dataclass(frozen=True)
 class FeatureFile(Extractor):
     """Stands where an extractor would: features are read, sound cannot be heard.

@@ -35,6 +35,7 @@ from radnerf.audio.model_files import (
 from radnerf.audio.neural import NeuralExtractor, Steps
 from radnerf.conventions import FEATURE_RATE, HOP, SAMPLE_RATE
 from radnerf.errors import UserError
+from radnerf.registry import component
 
 # The models were trained on recordings of unit variance; speech comes at SPEECH_LEVEL_DB.
 UNIT_VARIANCE = 10 ** (-SPEECH_LEVEL_DB / 20)
@@ -198,6 +199,7 @@ class WaveModel(SpeechModel):
         return self.chosen(output.last_hidden_state, output.hidden_states)
 
 
+@component("extractor", "hubert")
 @dataclass(frozen=True, kw_only=True)
 class HubertExtractor(WaveModel):
     """Hidden states of HuBERT."""
@@ -207,6 +209,7 @@ class HubertExtractor(WaveModel):
     encoder_class: ClassVar[str] = "HubertModel"
 
 
+@component("extractor", "wav2vec2")
 @dataclass(frozen=True, kw_only=True)
 class Wav2Vec2Extractor(WaveModel):
     """Logits of the characters that wav2vec2 hears (CTC), or the hidden states of a layer."""
@@ -228,6 +231,7 @@ class Wav2Vec2Extractor(WaveModel):
         return network(heard).logits if self.layer is None else super().states(network, heard)
 
 
+@component("extractor", "whisper")
 @dataclass(frozen=True, kw_only=True)
 class WhisperExtractor(SpeechModel):
     """States of Whisper's encoder, which hears windows of 30 s; shorter sounds end in silence."""

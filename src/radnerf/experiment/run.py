@@ -32,6 +32,7 @@ from radnerf.data.clip import read_image
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
 from radnerf.experiment import launch
+from radnerf.experiment.build import build_portrait, check_restorable
 from radnerf.experiment.compile import compile_ahead
 from radnerf.experiment.evaluate import encode
 from radnerf.experiment.folder import RunFolder, write_text
@@ -44,13 +45,13 @@ from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
 from radnerf.preprocess.report import warn
 from radnerf.preprocess.source import ClipSource
-from radnerf.rendering.portrait import Portrait, build
+from radnerf.registry import load_plugins
+from radnerf.rendering.portrait import Portrait
 from radnerf.runtime import ranks
 from radnerf.runtime.signals import leave
 
 STAGES = ("preprocess", "head", "lips", "torso", "joint", "test")
 TRAINING = STAGES[1:-1]
-REFINEMENT = "radnerf.fields.cameras.CameraRefinement"
 
 console = Console(highlight=False)
 
@@ -79,6 +80,7 @@ def _run(config: DictConfig) -> dict[str, Any]:
     again = _only_tests(config)
     if config.ckpt is not None and not again:
         raise UserError("ckpt= is a portrait to test: give it together with stages=[test].")
+    load_plugins(config.plugins)
     kernels.set_backend(config.kernels.backend)
     kernels.require()
     if stages != ["preprocess"]:
@@ -87,8 +89,7 @@ def _run(config: DictConfig) -> dict[str, Any]:
     extractor = instantiate(config.audio.extractor)
     if set(stages) & set(TRAINING):
         # First of all: what is not there, or makes no sense, is found before the work.
-        for part in (config.encoder.spatial, config.model.portrait.marching):
-            build(OmegaConf.to_container(part, resolve=True))
+        check_restorable(config, extractor)
         _say(f"audio: {extractor.summary}")
     settings: Any = OmegaConf.to_container(config.data, resolve=True)
     chosen = {name: instantiate(config[name]) for name in ("landmarks", "parser", "tracker")}
@@ -143,6 +144,7 @@ def _train_and_test(
     config: DictConfig, clip_id: str, root: Path, folder: RunFolder | None, logger: Logger | None
 ) -> dict[str, Any]:
     _quiet()
+    load_plugins(config.plugins)
     kernels.set_backend(config.kernels.backend)
     pl.seed_everything(config.seed, verbose=False)
     stages, path = list(config.stages), ranks.of_first(folder.path if folder else Path())
@@ -150,7 +152,7 @@ def _train_and_test(
     data = ClipDataModule(root, instantiate(config.audio.extractor), seed=config.seed)
     with ranks.first_goes_first():
         data.setup()
-    portrait, device = _portrait(config, data), launch.device(config.trainer)
+    portrait, device = build_portrait(config, data), launch.device(config.trainer)
     budgets = _budgets(config, [name for name in TRAINING if name in stages])
     if budgets:
         _compile(config, portrait, data)
@@ -210,30 +212,6 @@ def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> No
         compile_ahead(portrait, data, trainer.strategy.root_device, precision)
     if (took := time.monotonic() - began) > 5:
         _say(f"kernels compiled in {took:.0f} s, kept for later runs")
-
-
-def _portrait(config: DictConfig, data: ClipDataModule) -> Portrait:
-    """The portrait of the config, with what only the clip knows filled in."""
-    parts = OmegaConf.to_container(config.model.portrait, resolve=True)
-    assert isinstance(parts, dict)
-    n_frames = data.clip.n_train
-    box = [list(corner) for corner in config.model.head_box or data.clip.head_box]
-    parts["audio_net"]["dim"] = data.audio.shape[-1]
-    parts["head"] |= {"n_frames": n_frames, "box": box}
-    parts["head"].setdefault("eye_range", list(data.eye_range))
-    parts["head_grid"]["box"] = box
-    parts["torso"]["n_frames"] = n_frames
-    if config.model.refine_cameras:
-        parts["cameras"] = {"_target_": REFINEMENT, "n_frames": n_frames}
-    pose = data.pose_vectors[:n_frames]
-    if config.model.normalise_pose:
-        scale = pose.std(0).clamp_min(1e-3)
-        parts["torso"] |= {"pose_mean": pose.mean(0).tolist(), "pose_scale": scale.tolist()}
-    portrait = Portrait.from_config(parts)  # type: ignore[arg-type]
-    if config.model.normalise_pose and portrait.torso.anchors is not None:
-        portrait.torso.anchors.normalise(pose)
-    portrait.torso.fit_motion(pose, data.frames.torso_motion[:n_frames])
-    return portrait
 
 
 def _budgets(config: DictConfig, stages: list[str]) -> dict[str, Budget]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from radnerf.conventions import ATTENTION_FRAMES
+from radnerf.registry import component
 
 ATTENTION_FACTOR = 5.0  # the attention learns so many times faster (public code)
 CODE_SCALE = 2.0  # of the codes that stand for mouth shapes
@@ -74,6 +75,7 @@ class FrameAttention(nn.Module):
         return (scores.softmax(-1)[..., None] * codes).sum(1)
 
 
+@component("audio_net")
 class AudioNet(nn.Module):
     """The audio feature extractor: WindowNet on each of 8 frames, then attention over them.
 

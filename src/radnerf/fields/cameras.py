@@ -7,9 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from radnerf.geometry.rotations import rotation_from_vector, turned
+from radnerf.registry import component
 from radnerf.types import Rays
 
 
+@component("cameras")
 class CameraRefinement(nn.Module):
     """A turn and a shift of every training frame's camera; frames without any are left alone.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from radnerf.fields.encodings import Encoding
 from radnerf.fields.mlp import MLP
+from radnerf.registry import component
 
 # Where the first mouth coefficient's standard deviation starts on the audio coordinate.
 SPREAD = 0.3
@@ -49,6 +50,7 @@ class AudioConditioning(nn.Module):
         """Start from the mouth's shape in every frame, where a kind has a way to."""
 
 
+@component("conditioning")
 class AudioCoordinate(AudioConditioning):
     """A coordinate of position and audio, looked up in a grid of its own (RAD-NeRF section 3.2).
 
@@ -106,6 +108,7 @@ class AudioCoordinate(AudioConditioning):
             optimizer.step()
 
 
+@component("conditioning")
 class Concatenation(AudioConditioning):
     """The audio code as an input of the density network: what the paper compares itself with.
 
@@ -125,6 +128,7 @@ class Concatenation(AudioConditioning):
         return spatial, torch.cat([code, eye], -1), spatial[:, :0]
 
 
+@component("conditioning")
 class RegionAttention(AudioConditioning):
     """Each place takes its part of every channel of the audio code, and of the eye control.
 

@@ -15,6 +15,7 @@ from radnerf.errors import UserError
 from radnerf.fields.mlp import MLP
 from radnerf.kernels.encodings import frequency_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
+from radnerf.registry import component
 
 # Axes of the planes of a tri-plane.
 PLANES = ((0, 1), (1, 2), (0, 2))
@@ -36,6 +37,7 @@ class Encoding(nn.Module):
         raise NotImplementedError
 
 
+@component("encoder")
 class GridEncoding(Encoding):
     """Multi-resolution grid of features over [0, 1]^dim, tiled (RAD-NeRF) or hashed (Instant-NGP).
 
@@ -83,6 +85,7 @@ class GridEncoding(Encoding):
         return grid_encode(x, self.table, self.levels)
 
 
+@component("encoder")
 class TriplaneEncoding(Encoding):
     """Three hashed 2D grids, over XY, YZ and XZ, one after another (ER-NeRF).
 
@@ -113,6 +116,7 @@ class TriplaneEncoding(Encoding):
         return torch.cat([plane(x[:, list(axes)]) for plane, axes in parts], -1)
 
 
+@component("encoder")
 class FrequencyEncoding(Encoding):
     """Sines and cosines of a point, and a network in place of a grid: NeRF before grids.
 
@@ -135,6 +139,7 @@ class FrequencyEncoding(Encoding):
         return encoded if self.trunk is None else self.trunk(encoded).relu()
 
 
+@component("encoder")
 class TinyCudaEncoding(Encoding):
     """tiny-cuda-nn's hash grid and, behind it, one of its fully fused networks (NVIDIA GPUs only).
 

@@ -17,6 +17,7 @@ from radnerf.fields.encodings import Encoding
 from radnerf.fields.mlp import MLP
 from radnerf.geometry.eyes import OPEN_EYE
 from radnerf.kernels.encodings import sh_encode
+from radnerf.registry import component
 from radnerf.types import FieldOutput
 
 
@@ -29,6 +30,7 @@ class HeadState:
     appearance: Float[Tensor, "f e"]
 
 
+@component("field")
 class HeadField(nn.Module):
     """Density, colour and what the audio moves of points in the head's box.
 

@@ -13,6 +13,7 @@ from radnerf.fields.encodings import Encoding
 from radnerf.fields.mlp import MLP
 from radnerf.geometry.rotations import rotation_from_euler, turned
 from radnerf.kernels.encodings import frequency_encode
+from radnerf.registry import component
 
 
 @dataclass
@@ -27,6 +28,7 @@ class TorsoState:
 ANCHORS = ((-0.1, 0.1, -0.1), (-0.1, 0.1, 0.1), (0.1, 0.1, 0.0))
 
 
+@component("conditioning")
 class HeadAnchors(nn.Module):
     """Three points of the head, learned, where the camera sees them (ER-NeRF's adaptive pose).
 
@@ -62,6 +64,7 @@ class HeadAnchors(nn.Module):
         return (self.places(pose) - self.mean) / self.scale
 
 
+@component("field")
 class TorsoField(nn.Module):
     """Colour and coverage of image points, one sample a pixel.
 
@@ -118,6 +121,14 @@ class TorsoField(nn.Module):
         self.register_buffer("motion_map", torch.zeros(7, 3))
         self.register_buffer("pose_mean", torch.tensor(pose_mean, dtype=torch.float32))
         self.register_buffer("pose_scale", torch.tensor(pose_scale, dtype=torch.float32))
+
+    @torch.no_grad()
+    def normalise(self, pose: Float[Tensor, "t 6"]) -> None:
+        """From now on, the pose is seen in standard deviations of these."""
+        self.pose_mean.copy_(pose.mean(0))
+        self.pose_scale.copy_(pose.std(0).clamp_min(1e-3))
+        if self.anchors is not None:
+            self.anchors.normalise(pose)
 
     def fit_motion(self, pose: Float[Tensor, "t 6"], motion: Float[Tensor, "t 3"]) -> None:
         """Remember how the torso moves with the head: ridge regression over training frames."""

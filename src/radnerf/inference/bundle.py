@@ -1,7 +1,7 @@
 """The portrait file: everything rendering needs, in one safetensors file.
 
 Tensors sit in the file as they are; everything else is JSON in the header's metadata. The file is
-untrusted: it is read without pickle, names no class but a portrait's parts, and holds no path but
+untrusted: it is read without pickle, names no class but registered components, holds no path but
 that of the speech model it learned from, whose files are checked by their hash.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from radnerf.errors import UserError
 from radnerf.files import whole_file
-from radnerf.rendering.portrait import COMPONENTS
+from radnerf.registry import check
 
 FORMAT = "radnerf-portrait"
 VERSION = 2  # 1 had no conditioning part in the head
@@ -157,7 +157,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
 
 
 def _check(bundle: PortraitBundle, path: Path) -> None:
-    """Refuse what does not fit together or names any class but a portrait's parts."""
+    """Refuse what does not fit together or names a class that is no component."""
     n_frames, (height, width) = len(bundle.poses), bundle.size
     shapes = {
         "poses": (bundle.poses, (n_frames, 4, 4), torch.float32),
@@ -176,8 +176,9 @@ def _check(bundle: PortraitBundle, path: Path) -> None:
     if not (finite and n_frames and bundle.focal > 0 and bundle.fps > 0):
         raise UserError(f"{path} is damaged: its camera is not a camera.")
     for key, value in _entries([bundle.portrait, bundle.extractor]):
-        known = key == "_target_" and str(value) in COMPONENTS
-        if key.startswith("_") and not known:
+        if key == "_target_":
+            check(value)
+        elif key.startswith("_"):
             raise UserError(
                 f"{path} asks for {key}={value!r}, which is no part of a portrait: do not use it."
             )

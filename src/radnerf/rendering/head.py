@@ -13,11 +13,13 @@ from radnerf.fields.head import HeadField, HeadState
 from radnerf.kernels.composite import composite
 from radnerf.kernels.march import march
 from radnerf.kernels.ray_sums import spread
+from radnerf.registry import component
 from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.rendering.shade import can_shade, shade
 from radnerf.types import Rays, RenderOutput, Samples
 
 
+@component("marching")
 @dataclass(frozen=True)
 class Marching:
     """How rays are sampled.

@@ -13,9 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from radnerf.kernels.occupancy import cells_of, raise_cells
+from radnerf.registry import component
 from radnerf.runtime import ranks
 
 
+@component("grid")
 class OccupancyGrid(nn.Module):
     """Cells of a box that may hold something, in 2 or 3 dimensions.
 
@@ -151,6 +153,7 @@ class OccupancyGrid(nn.Module):
         return cells_of(points, self.box, self.shape)
 
 
+@component("grid")
 class VisibleGrid(OccupancyGrid):
     """A maximum grid of what is seen instead of what is dense.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
@@ -16,56 +15,22 @@ from radnerf.fields.head import HeadField, HeadState
 from radnerf.fields.torso import TorsoField, TorsoState
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector
+from radnerf.registry import build
 from radnerf.rendering.head import Marching, render_head
 from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.runtime.devices import host_waits
 from radnerf.types import Conditioning, Rays, RenderOutput, Samples
 
-# A portrait file names its parts; nothing outside this list is ever imported because of a file.
-COMPONENTS = frozenset(
-    {
-        "radnerf.fields.audio_net.AudioNet",
-        "radnerf.fields.cameras.CameraRefinement",
-        "radnerf.fields.conditioning.AudioCoordinate",
-        "radnerf.fields.conditioning.Concatenation",
-        "radnerf.fields.conditioning.RegionAttention",
-        "radnerf.fields.encodings.FrequencyEncoding",
-        "radnerf.fields.encodings.GridEncoding",
-        "radnerf.fields.encodings.TinyCudaEncoding",
-        "radnerf.fields.encodings.TriplaneEncoding",
-        "radnerf.fields.head.HeadField",
-        "radnerf.fields.torso.HeadAnchors",
-        "radnerf.fields.torso.TorsoField",
-        "radnerf.rendering.head.Marching",
-        "radnerf.rendering.occupancy.OccupancyGrid",
-        "radnerf.rendering.occupancy.VisibleGrid",
-    }
-)
-
-
-def build(config: Any) -> Any:
-    """Construct the nested components that a config names, as Hydra would, but only known ones.
-
-    Raises:
-        UserError: a `_target_` that is not a component of this project.
-    """
-    if isinstance(config, list):
-        return tuple(build(item) for item in config)  # JSON has no tuples
-    if not isinstance(config, dict):
-        return config
-    values = {key: build(value) for key, value in config.items() if key != "_target_"}
-    if "_target_" not in config:
-        return values
-    target = config["_target_"]
-    if target not in COMPONENTS:
-        raise UserError(f"A portrait cannot have the part {target!r}: it is none of this project.")
-    module, name = target.rsplit(".", 1)
-    try:
-        return getattr(importlib.import_module(module), name)(**values)
-    except TypeError as error:
-        raise UserError(
-            f"The portrait's part {name} has settings that do not fit: {error}."
-        ) from error
+# What its parts are, by the names that its config gives them.
+KINDS = {
+    "audio_net": "audio_net",
+    "head": "field",
+    "torso": "field",
+    "head_grid": "grid",
+    "torso_grid": "grid",
+    "marching": "marching",
+    "cameras": "cameras",
+}
 
 
 class Portrait(nn.Module):
@@ -110,7 +75,8 @@ class Portrait(nn.Module):
             UserError: unknown or ill-fitting parts.
         """
         try:
-            return cls(**build(config), config=config)
+            parts = {name: build(part, KINDS.get(name)) for name, part in config.items()}
+            return cls(**parts, config=config)
         except TypeError as error:
             raise UserError(f"The portrait's config does not fit this version: {error}.") from error
 
