@@ -42,8 +42,10 @@ BUILT_IN = (
     "radnerf.fields.encodings",
     "radnerf.fields.head",
     "radnerf.fields.torso",
+    "radnerf.heads.radiance",
     "radnerf.rendering.head",
     "radnerf.rendering.occupancy",
+    "radnerf.torsos.planar",
 )
 
 _components: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}

@@ -193,7 +193,7 @@ def test_the_gpu_is_waited_for_inside_the_clock(monkeypatch: pytest.MonkeyPatch)
 def test_the_stand_in_is_a_head_and_says_what_it_is() -> None:
     subject = stand_in(CONF, CPU)
     assert "stand-in" in subject.name
-    assert 0.05 < subject.portrait.head_grid.occupied_share < 0.3
+    assert 0.05 < subject.portrait.head.grid.occupied_fraction < 0.3
 
 
 def test_a_process_of_its_own_starts_without_a_compiler(portrait: Path) -> None:

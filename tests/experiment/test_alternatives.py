@@ -22,9 +22,9 @@ QUICK = (
     "logger=none",
     "previews=0",
     "stages=[preprocess,head,lips,torso,joint]",
-    "model.portrait.marching.max_samples=8",
+    "model.max_samples=8",
     "model.stages.head.warm_start_steps=10",
-    "model.portrait.head_grid.shape=[12,12,12]",
+    "head.grid.shape=[12,12,12]",
     *(f"model.stages.{name}.sampling.n_frames=2" for name in ("head", "lips", "torso", "joint")),
     *(f"model.stages.{name}.sampling.n_rays=64" for name in ("head", "lips", "torso", "joint")),
 )

@@ -16,8 +16,8 @@ from radnerf.data.datamodule import ClipDataModule
 from radnerf.experiment import run
 from radnerf.experiment.build import build_portrait
 from radnerf.experiment.compile import compile_ahead
+from radnerf.heads import RadianceHead
 from radnerf.kernels import numba_runtime
-from radnerf.rendering.portrait import Portrait
 from radnerf.types import Rays
 
 
@@ -60,13 +60,13 @@ def test_what_triton_compiles_anew_for_is_called(
     portrait = build_portrait(tiny.config(tiny_clip, tmp_path), data)
     called = []
 
-    def noted(self: Portrait, rays: Rays, *arguments: Any) -> Any:
-        rendered = render_head(self, rays, *arguments)
+    def noted(self: RadianceHead, rays: Rays, *arguments: Any) -> Any:
+        rendered = render(self, rays, *arguments)
         called.append((len(rays.frame), len(rendered[1].t)))
         return rendered
 
-    render_head = Portrait.render_head
-    monkeypatch.setattr(Portrait, "render_head", noted)
+    render = RadianceHead.render
+    monkeypatch.setattr(RadianceHead, "render", noted)
     compile_ahead(portrait, data, "cpu")
-    (rays, samples), (others, room) = called
-    assert rays % 16 == 0 < others % 16 and room % 16 == 0 and room > samples
+    (rays, samples), (others, capacity) = called
+    assert rays % 16 == 0 < others % 16 and capacity % 16 == 0 and capacity > samples

@@ -72,7 +72,7 @@ def test_the_mouth_follows_the_audio(trained: tuple[Path, dict[str, Any]]) -> No
     folder, _ = trained
     clip = Clip.open(folder / "data" / "demo")
     bundle = PortraitBundle.load(folder / "outputs" / "demo" / "latest" / "portrait.safetensors")
-    driver = Driver(bundle, clip.root / "aud.wav", eyes="0.25")
+    driver = Driver(bundle, clip.root / "aud.wav", eyes="1")
     truth = np.load(clip.root / "truth.npz")["mouth_opening"][clip.n_train :]
     codes = list(driver.codes())[clip.n_train : len(clip)]
     shuffled = [codes[i] for i in np.random.default_rng(0).permutation(len(codes))]
@@ -86,7 +86,7 @@ def test_the_mouth_follows_the_audio(trained: tuple[Path, dict[str, Any]]) -> No
                 driver.centre,
                 driver.size,
                 code,
-                0.25,
+                1.0,
                 torch.from_numpy(driver.background).float() / 255,
             )
             for pose, code in zip(poses, driving, strict=True)

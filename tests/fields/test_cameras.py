@@ -88,7 +88,7 @@ def test_wrong_cameras_move_back_towards_the_truth() -> None:
 def test_poses_are_those_whose_rays_are_drawn() -> None:
     cameras, poses = CameraRefinement(3), truth()
     with torch.no_grad():
-        cameras.turn.normal_(std=0.1)
+        cameras.rotation.normal_(std=0.1)
         cameras.shift.normal_(std=0.1)
     refined = cameras.poses(poses)
     rays = cameras(rays_of(poses), torch.tensor([0, 1, 2, -1]))

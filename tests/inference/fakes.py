@@ -59,7 +59,7 @@ def make_bundle(n_frames=11, size=(40, 30), **changes):
         "weights": {"a.b": torch.arange(6.0).view(2, 3), "grid": torch.ones(4, dtype=torch.bool)},
         "extractor": {"name": "mel", "dim": MelExtractor().dim},
         "poses": torch.stack([turned(d) for d in range(n_frames)]),
-        "eye": torch.linspace(0.05, 0.25, n_frames),
+        "eye": torch.linspace(0.2, 1.0, n_frames),
         "torso_motion": torch.zeros(n_frames, 3),
         "focal": 72.0,
         "centre": (15.0, 20.0),
@@ -67,7 +67,7 @@ def make_bundle(n_frames=11, size=(40, 30), **changes):
         "fps": 25.0,
         "background": torch.full((*size, 3), 128, dtype=torch.uint8),
         "n_train": 10,
-        "lead": 0.1,
+        "audio_offset": 0.1,
     }
     return PortraitBundle(**{**values, **changes})
 
@@ -88,20 +88,26 @@ def make_portrait_config():
     return {
         "audio_net": {"_target_": f"{fields}.audio_net.AudioNet", "dim": MelExtractor().dim},
         "head": {
-            "_target_": f"{fields}.head.HeadField",
-            "spatial": grid(3),
-            "conditioning": {
-                "_target_": f"{fields}.conditioning.AudioCoordinate",
-                "ambient": grid(2),
-                "eye_product": 0.5,
+            "_target_": "radnerf.heads.radiance.RadianceHead",
+            "field": {
+                "_target_": f"{fields}.head.HeadField",
+                "spatial": grid(3),
+                "conditioning": {
+                    "_target_": f"{fields}.conditioning.AudioCoordinate",
+                    "ambient": grid(2),
+                    "eye_product": 0.5,
+                },
+                "box": box,
+                "n_frames": 10,
             },
-            "box": box,
-            "n_frames": 10,
+            "grid": cells(box, [8, 8, 8]),
+            "marching": {"_target_": f"{rendering}.head.Marching", "step": 0.05},
         },
-        "torso": {"_target_": f"{fields}.torso.TorsoField", "grid": grid(2), "n_frames": 10},
-        "head_grid": cells(box, [8, 8, 8]),
-        "torso_grid": cells([[-1.0, -1.0], [1.0, 1.0]], [8, 8]),
-        "marching": {"_target_": f"{rendering}.head.Marching", "step": 0.05},
+        "torso": {
+            "_target_": "radnerf.torsos.planar.PlanarTorso",
+            "field": {"_target_": f"{fields}.torso.TorsoField", "grid": grid(2), "n_frames": 10},
+            "grid": cells([[-1.0, -1.0], [1.0, 1.0]], [8, 8]),
+        },
     }
 
 

@@ -93,7 +93,7 @@ def test_other_safetensors_file_is_not_a_portrait(path):
 
 def test_other_version(path):
     make_bundle(version=7).save(path)
-    with pytest.raises(UserError, match="of version 7, and this program reads version 2"):
+    with pytest.raises(UserError, match="of version 7, and this program reads versions 2 and 3"):
         PortraitBundle.load(path)
 
 

@@ -40,8 +40,8 @@ def test_short_and_long_audio(tmp_path, seconds, n_frames):
 def test_frames_carry_pose_eye_sound_and_background(tmp_path, portrait):
     tone = write_wav(tmp_path / "a.wav", 1.0, 16000)
     bundle = make_bundle(n_frames=3)
-    frame = next(iter(Driver(bundle, tone, eyes=0.25, background="#0080ff")))
-    assert (frame[:10, :7] == 48).all(), "the clip's usual opening, 0.19, of 255"
+    frame = next(iter(Driver(bundle, tone, eyes=1, background="#0080ff")))
+    assert (frame[:10, :7] == 255).all(), "open"
     assert (frame[0, 29] == (0, 128, 255)).all()
     list(Driver(bundle, tone))
     poses = torch.stack([call[0] for call in portrait.calls[1:]])

@@ -128,23 +128,23 @@ def test_folder_that_is_no_clip(tmp_path):
 
 
 def test_own_eyes_follow_the_clip():
-    bundle = make_bundle(n_frames=4, eye=torch.tensor([0.3, 0.0, 0.3, 0.3]))
+    bundle = make_bundle(n_frames=4, eye=torch.tensor([1.2, 0.0, 1.2, 1.2]))
     # Smoothed over 3 frames, but for the blink.
-    assert eye_track(bundle, "own", 5, 0) == pytest.approx([0.2, 0.0, 0.2, 0.3, 0.2], abs=1e-6)
+    assert eye_track(bundle, "own", 5, 0) == pytest.approx([0.8, 0.0, 0.8, 1.2, 0.8], abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("eyes", "expected"),
-    [(0, 0.04), (0.25, 0.16), ("0.25", 0.16), (0.125, 0.1), (0.3, 0.2), (1.0, 0.2)],
+    [(0, 0), (1, 1), ("1", 1), (0.5, 0.5), (1.2, 1.2), (1.5, 1.25)],
 )
 def test_fixed_eyes_are_shut_and_open_as_this_person_has_them(eyes, expected):
-    """0 is the most shut, 0.25 the usual opening, 0.3 the widest of the clip."""
-    eye = torch.tensor([0.16] * 40 + [0.2] * 5 + [0.1, 0.04])
+    """0 is the most shut, 1 the usual opening; never wider than in the clip."""
+    eye = torch.tensor([1.0] * 40 + [1.25] * 5 + [0.5, 0.0])
     track = eye_track(make_bundle(n_frames=47, eye=eye), eyes, 3, 0)
     assert track == pytest.approx([expected] * 3, abs=1e-6)
 
 
-@pytest.mark.parametrize("eyes", ["shut", -0.1, 1.5, "nan", "inf"])
+@pytest.mark.parametrize("eyes", ["shut", -0.1, 2.5, "nan", "inf"])
 def test_eyes_that_are_none(eyes):
     with pytest.raises(UserError, match="own, blink"):
         eye_track(make_bundle(), eyes, 3, 0)
@@ -182,10 +182,10 @@ def test_blinks_close_at_25_fps_and_depend_on_the_seed_alone():
 
 
 def test_blinking_stays_within_what_the_clip_showed():
-    bundle = make_bundle(n_frames=100, eye=torch.linspace(0.05, 0.25, 100))  # 0.7 of it: 0.19
+    bundle = make_bundle(n_frames=100, eye=torch.linspace(0, 1.2, 100))
     eyes = eye_track(bundle, "blink", 1000, 0)
-    assert eyes.min() >= 0.05 and eyes.max() == pytest.approx(0.19, abs=0.01)
-    assert eyes.min() < 0.06
+    assert eyes.min() >= 0 and eyes.max() == 1
+    assert eyes.min() < 0.05
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from fields.tinycuda import stand_in
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from inference.fakes import make_bundle, turned
-from omegaconf import OmegaConf
 
 from radnerf import kernels
 from radnerf.errors import KernelUnavailable
@@ -38,9 +36,10 @@ GRIDS = ("tiledgrid", "hashgrid")
 SMALL = (
     "model.hidden=16",
     "model.grid_levels=2",
-    "model.portrait.head_grid.shape=[8,8,8]",
-    "model.portrait.torso_grid.shape=[8,8]",
-    "model.portrait.marching={step:0.08,max_samples:16}",
+    "head.grid.shape=[8,8,8]",
+    "torso.grid.shape=[8,8]",
+    "model.marching_step=0.08",
+    "model.max_samples=16",
     "model.stages.joint.shown=[0,0]",
 )
 COMBINATIONS = [
@@ -55,9 +54,9 @@ COMBINATIONS = [
     ["encoder.ambient.dim=3"],
     ["encoder=frequency", "encoder.ambient.dim=1"],
     ["encoder=tinycudann", "encoder.spatial.network=[16,64,1]"],
-    ["model.portrait.head.appearance_dim=0", "torso.code_dim=0"],
-    ["torso.deforms=false"],
-    ["model.portrait.head_grid.maximum=false"],
+    ["head.field.appearance_dim=0", "torso.field.code_dim=0"],
+    ["torso.field.deforms=false"],
+    ["head.grid.maximum=false"],
     ["model=radnerf_small"],
 ]
 
@@ -73,14 +72,9 @@ def made(choices: list[str]) -> tuple[Portrait, StageModule]:
     """A small portrait, and the stage that trains all of it."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [*SMALL, *choices])
-    parts: Any = OmegaConf.to_container(config.model.portrait, resolve=True)
-    box = [[-0.4, -0.3, -0.4], [0.4, 0.3, 0.4]]
-    parts["audio_net"]["dim"] = 6
-    parts["head"] |= {"n_frames": N_FRAMES, "box": box}
-    parts["torso"]["n_frames"] = N_FRAMES
-    parts["head_grid"]["box"] = box
+    facts = ClipFacts(6, N_FRAMES, ((-0.4, -0.3, -0.4), (0.4, 0.3, 0.4)), (0.0, 0.25))
     torch.manual_seed(0)
-    portrait = Portrait.from_config(parts)
+    portrait = Portrait.from_config(portrait_config(config, facts))
     joint = config.model.stages.joint
     module = instantiate(joint, portrait=portrait, budget=Budget(steps=10), _convert_="object")
     return portrait, module
@@ -132,8 +126,8 @@ def test_a_step_moves_every_parameter_and_the_file_keeps_it(
         for name, value in portrait.named_parameters()
         if value.numel() and (value.grad is None or not value.grad.any())
     }
-    bent = {name for name in before if name.startswith("torso.deform_net")}
-    assert resting == (bent if choices == ["torso.deforms=false"] else set())
+    bent = {name for name in before if name.startswith("torso.field.deform_net")}
+    assert resting == (bent if choices == ["torso.field.deforms=false"] else set())
     optimizer.step()
     for name, value in portrait.named_parameters():
         assert value.isfinite().all()

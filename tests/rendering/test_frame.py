@@ -12,7 +12,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from kernels.devices import HAS_GPU, device_of
 from kernels.older_processor import passes_on_an_older_processor
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from radnerf import kernels
@@ -48,31 +47,28 @@ def make_portrait(encoder: str = "tiledgrid", **head: Any) -> Portrait:
     """A portrait that nobody trained, with contrast: colours, density and torso vary in space."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [f"encoder={encoder}"])
-    parts: Any = OmegaConf.to_container(config.model.portrait, resolve=True)
-    box = [[-0.5, -0.3, -0.4], [0.5, 0.3, 0.4]]
-    parts["audio_net"]["dim"] = 44
-    parts["head"] |= {"n_frames": 3, "box": box, **head}
-    parts["head_grid"]["box"] = box
-    parts["torso"]["n_frames"] = 3
+    facts = ClipFacts(44, 3, ((-0.5, -0.3, -0.4), (0.5, 0.3, 0.4)), (0.0, 0.25))
+    parts = portrait_config(config, facts)
+    parts["head"]["field"] |= head
     torch.manual_seed(0)
     portrait = Portrait.from_config(parts).eval()
     with torch.no_grad():
-        audio = portrait.head.conditioning
-        for grid in (portrait.head.spatial, audio.ambient, portrait.torso.grid):
+        audio = portrait.head.field.conditioning
+        for grid in (portrait.head.field.spatial, audio.ambient, portrait.torso.field.grid):
             for level in range(grid.levels.n_levels):  # fine levels say little, as when trained
                 rows = slice(grid.levels.offsets[level], grid.levels.offsets[level + 1])
                 grid.table[rows].uniform_(-2, 2).mul_(0.7**level)
         for name, value in portrait.named_parameters():
             if "net.weights" in name and "audio" not in name:
                 value.mul_(2)
-        portrait.head.color_net.weights[-1] *= 5
+        portrait.head.field.color_net.weights[-1] *= 5
         # Air between the clouds.
-        portrait.head.sigma_net.weights[-1][0] *= 8
+        portrait.head.field.sigma_net.weights[-1][0] *= 8
     cells = torch.stack(torch.meshgrid(*[torch.linspace(-1, 1, 64)] * 3, indexing="ij"), -1)
     radius = cells.norm(dim=-1)
-    portrait.head_grid.restrict((radius > 0.6) & (radius < 0.9))
+    portrait.head.grid.restrict((radius > 0.6) & (radius < 0.9))
     rows = torch.linspace(-1, 1, 128)[:, None].expand(128, 128)
-    portrait.torso_grid.restrict(rows.T.roll(3, 0) > 0)
+    portrait.torso.grid.restrict(rows.T.roll(3, 0) > 0)
     return portrait
 
 
@@ -141,8 +137,8 @@ def test_frame_is_that_of_the_reference(encoder: str, backend: str, size: tuple[
 def test_there_is_something_to_see(backend: str, what: str) -> None:
     """Else agreement means little."""
     portrait, other = make_portrait(), make_portrait()
-    portrait.marching = other.marching = COARSE
-    (other.head_grid if what == "the head" else other.torso_grid).occupied.fill_(False)
+    portrait.head.marching = other.head.marching = COARSE
+    (other.head.grid if what == "the head" else other.torso.grid).occupied.fill_(False)
     with_it, _ = both(portrait, (40, 40), camera(), backend)
     without, _ = both(other, (40, 40), camera(), backend)
     assert psnr(with_it, without) < 25
@@ -152,7 +148,7 @@ def test_there_is_something_to_see(backend: str, what: str) -> None:
 @pytest.mark.parametrize("occupied", [True, False])
 def test_full_and_empty_grids(backend: str, occupied: bool) -> None:
     portrait = make_portrait()
-    for grid in (portrait.head_grid, portrait.torso_grid):
+    for grid in (portrait.head.grid, portrait.torso.grid):
         grid.occupied.fill_(occupied)
     fast, plain = both(portrait, (40, 40), camera(), backend)
     assert psnr(fast, plain) > CLOSE[backend]
@@ -167,7 +163,7 @@ def test_rays_that_all_miss_show_torso_and_background(backend: str) -> None:
 @backends
 def test_camera_inside_the_box(backend: str) -> None:
     portrait = make_portrait()
-    portrait.marching = COARSE
+    portrait.head.marching = COARSE
     fast, plain = both(portrait, (40, 40), camera(distance=0.1), backend)
     assert psnr(fast, plain) > CLOSE[backend]
 
@@ -175,7 +171,7 @@ def test_camera_inside_the_box(backend: str) -> None:
 @backends
 def test_torso_that_is_told_where_to_be(backend: str) -> None:
     portrait, motion = make_portrait(), torch.tensor([0.2, -0.1, 0.3])
-    portrait.torso.motion_map[6] = torch.tensor([-0.1, 0.05, -0.2])
+    portrait.torso.field.motion_map[6] = torch.tensor([-0.1, 0.05, -0.2])
     predicted, plain = both(portrait, (40, 40), camera(turned=True), backend)
     assert psnr(predicted, plain) > CLOSE[backend]
     told, plain = both(portrait, (40, 40), camera(turned=True), backend, motion=motion)
@@ -185,7 +181,7 @@ def test_torso_that_is_told_where_to_be(backend: str) -> None:
 @backends
 def test_a_torso_that_is_not_tracked_stays(backend: str) -> None:
     portrait, motion = make_portrait(), torch.tensor([0.2, -0.1, 0.3])
-    portrait.torso.tracked = False
+    portrait.torso.field.tracked = False
     still, plain = both(portrait, (24, 24), camera(turned=True), backend)
     told, plain_told = both(portrait, (24, 24), camera(turned=True), backend, motion=motion)
     assert np.array_equal(still, told) and np.array_equal(plain, plain_told)
@@ -195,7 +191,7 @@ def test_a_torso_that_is_not_tracked_stays(backend: str) -> None:
 @backends
 def test_few_samples(backend: str) -> None:
     portrait = make_portrait()
-    portrait.marching = Marching(step=0.02, max_samples=3)
+    portrait.head.marching = Marching(step=0.02, max_samples=3)
     fast, plain = both(portrait, (20, 20), camera(), backend)
     assert psnr(fast, plain) > CLOSE[backend]
 
@@ -203,9 +199,9 @@ def test_few_samples(backend: str) -> None:
 @backends
 def test_rays_end_where_little_light_is_left(backend: str) -> None:
     portrait = make_portrait()
-    portrait.marching = Marching(step=0.05, stop=0.5)
+    portrait.head.marching = Marching(step=0.05, stop=0.5)
     fast, plain = both(portrait, (20, 20), camera(), backend)
-    portrait.marching = Marching(step=0.05, stop=0)
+    portrait.head.marching = Marching(step=0.05, stop=0)
     late = renderer("reference", portrait, *view_of((20, 20)))(camera(), CODE, 0.2)
     assert psnr(fast, plain) > psnr(fast, late) + 10
 
@@ -216,7 +212,7 @@ def test_tiles_leave_no_seams(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(gpu, "INTERPRETED_SIDE", 8)
     portrait = make_portrait()
-    portrait.marching = COARSE
+    portrait.head.marching = COARSE
     fast, plain = both(portrait, (18, 23), camera(), "triton")
     assert psnr(fast, plain) > CLOSE["triton"]
 
@@ -249,9 +245,9 @@ def test_layers_of_uneven_width() -> None:
 def test_fog_is_as_bright_as_it_is() -> None:
     """Many samples, none of which weighs anything to speak of."""
     portrait = make_portrait()
-    portrait.head.sigma_net.weights[-1].data[0] = 0  # density 1
-    portrait.head_grid.occupied.fill_(True)
-    portrait.marching = Marching(step=0.0019, max_samples=64)
+    portrait.head.field.sigma_net.weights[-1].data[0] = 0  # density 1
+    portrait.head.grid.occupied.fill_(True)
+    portrait.head.marching = Marching(step=0.0019, max_samples=64)
     fast, plain = both(portrait, (32, 32), camera())
     assert psnr(fast, plain) > 55 and abs((fast.astype(float) - plain).mean()) < 0.1
 
@@ -264,7 +260,7 @@ def test_an_older_processor(tmp_path: Path) -> None:
 def test_opaque_rays_take_the_surface_behind_for_like_it() -> None:
     """A ray that is given up early looks as if it had gone on, not darker."""
     portrait = make_portrait()
-    portrait.marching = Marching(step=0.02, stop=0)
+    portrait.head.marching = Marching(step=0.02, stop=0)
     fast, plain = both(portrait, (64, 64), camera())
     difference = fast.astype(float) - plain
     assert abs(difference.mean()) < 0.1 and psnr(fast, plain) > CLOSE["cpu"]
@@ -276,7 +272,7 @@ def test_frames_follow_what_drives_them_and_stay_as_they_were(backend: str) -> N
     background = np.full((side, side, 3), 128, np.uint8)
     view = 2.4 * side, (side / 2, side / 2), (side, side), background
     portrait = make_portrait()
-    portrait.marching = COARSE
+    portrait.head.marching = COARSE
     draw = renderer(backend, portrait, *view)
     first = draw(camera(), CODE, 0.25)
     kept = first.copy()
@@ -311,7 +307,7 @@ def test_what_it_cannot_take_goes_operator_by_operator_or_says_why() -> None:
     kernels.set_backend("reference")
     assert isinstance(renderer_of(portrait), PlainFrameRenderer)
     kernels.set_backend("auto")
-    portrait.head.conditioning.ambient = torch.nn.Identity()
+    portrait.head.field.conditioning.ambient = torch.nn.Identity()
     assert isinstance(renderer_of(portrait), PlainFrameRenderer)
     kernels.set_backend("cpu")
     with pytest.raises(KernelUnavailable, match="frame/cpu: the ambient encoder is no grid"):
@@ -350,7 +346,7 @@ def test_auto_takes_a_gpu_but_not_the_interpreter(monkeypatch: pytest.MonkeyPatc
 @needs_triton
 def test_fewer_harmonics() -> None:
     portrait = make_portrait(sh_degree=2)
-    portrait.marching = COARSE
+    portrait.head.marching = COARSE
     fast, plain = both(portrait, (20, 20), camera(), "triton")
     assert psnr(fast, plain) > CLOSE["triton"]
 
@@ -373,10 +369,10 @@ def test_refining_the_grid_leaves_the_picture() -> None:
     portrait = make_portrait()
     before, _ = both(portrait, (64, 64), camera())
     kernels.set_backend("auto")
-    cells = int(portrait.head_grid.occupied.sum())
-    portrait.refine_head_grid(CODE.expand(6, 64), torch.full((6,), 0.2))
-    assert portrait.head_grid.occupied.shape == (128, 128, 128)
-    assert int(portrait.head_grid.occupied.sum()) < 8 * cells
+    cells = int(portrait.head.grid.occupied.sum())
+    portrait.finalize(CODE.expand(6, 64), torch.full((6,), 0.2))
+    assert portrait.head.grid.occupied.shape == (128, 128, 128)
+    assert int(portrait.head.grid.occupied.sum()) < 8 * cells
     again = Portrait.from_config(portrait.config)
     again.load_state_dict(portrait.state_dict())
     after, _ = both(again, (64, 64), camera())

@@ -5,7 +5,8 @@ import torch
 from radnerf.fields.conditioning import AudioCoordinate
 from radnerf.fields.encodings import GridEncoding
 from radnerf.fields.head import HeadField, truncated_exp
-from radnerf.rendering.head import Marching, distortion, render_head
+from radnerf.losses import distortion
+from radnerf.rendering.head import Marching, render_head
 from radnerf.rendering.occupancy import VisibleGrid
 from radnerf.types import Rays, Samples
 

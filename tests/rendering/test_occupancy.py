@@ -99,16 +99,16 @@ def test_cells_of_a_long_box_count_its_last_axis_first() -> None:
     assert cells == [0, 1 * 32 + 2 * 8 + 5, 63, 3 * 8]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25])
-def test_a_share_of_the_cells_is_asked(share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.25])
+def test_a_fraction_of_the_cells_is_asked(fraction: float) -> None:
     occupancy, asked = grid(), []
 
     def query(points: Tensor) -> Tensor:
         asked.append(len(points))
         return torch.ones(len(points))
 
-    occupancy.update(query, torch.Generator().manual_seed(0), share)
-    assert sum(asked) == pytest.approx(share * 16**3, rel=0.1)
+    occupancy.update(query, torch.Generator().manual_seed(0), fraction)
+    assert sum(asked) == pytest.approx(fraction * 16**3, rel=0.1)
 
 
 def test_refined_cells_are_those_that_some_round_needs() -> None:

@@ -17,7 +17,7 @@ from radnerf.types import to_device
 
 
 class Preview(pl.Callback):
-    """Writes previews/<stage>_<percent>.png, truth above rendering, at fixed shares of the budget.
+    """Writes previews/<stage>_<percent>.png, truth above rendering, at fixed progress.
 
     Args:
         folder: where the pictures go.

@@ -10,6 +10,7 @@ from radnerf.convert.checkpoint import read_checkpoint
 from radnerf.convert.source import FEATURE_FILES, Source, resting_mouth
 from radnerf.convert.weights import audio_width, has_torso, to_portrait
 from radnerf.errors import UserError
+from radnerf.geometry.eyes import eye_opening, eye_range
 from radnerf.inference.bundle import PortraitBundle
 
 # Feature widths, and the speech models that the public tools took them from.
@@ -50,7 +51,8 @@ def convert(checkpoint: Path, clip: Path | None, out: Path, extractor: str | Non
     width = audio_width(public)
     hearing = extractor_settings(extractor, width)
     source = Source.open(clip)
-    portrait = to_portrait(public, source.size, source.n_train)
+    limits = eye_range(source.eye[: source.n_train].numpy())
+    portrait = to_portrait(public, source.size, source.n_train, limits)
     rest, found = resting_mouth(portrait, source)
     portrait.rest_code.copy_(rest)
     features = source.features(width)
@@ -62,7 +64,7 @@ def convert(checkpoint: Path, clip: Path | None, out: Path, extractor: str | Non
         weights=portrait.state_dict(),
         extractor=hearing,
         poses=source.poses,
-        eye=source.eye,
+        eye=eye_opening(source.eye, limits),
         torso_motion=source.poses.new_zeros(len(source.poses), 3),  # learned with the deformation
         focal=source.focal,
         centre=source.centre,
@@ -70,7 +72,7 @@ def convert(checkpoint: Path, clip: Path | None, out: Path, extractor: str | Non
         fps=source.fps,
         background=source.background,
         n_train=source.n_train,
-        lead=0.0,  # public windows are centred at their frames
+        audio_offset=0.0,  # public windows are centred at their frames
     )
     bundle.save(out)
     warnings = []

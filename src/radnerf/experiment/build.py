@@ -19,13 +19,13 @@ REFINEMENT = "radnerf.fields.cameras.CameraRefinement"
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What only the clip knows of its portrait.
+    """What only the clip knows of its portrait: the config's node `clip`.
 
     Attributes:
         audio_dim: width of the audio features.
         n_frames: to train on.
         head_box: (min, max) corners in world units.
-        eye_range: eye controls at which the eyes are shut and open.
+        eye_range: eye ratios (data/clip.py) of its shut and its open eyes.
     """
 
     audio_dim: int
@@ -46,23 +46,16 @@ def build_portrait(config: DictConfig, data: ClipDataModule) -> Portrait:
         UserError: it cannot be built.
     """
     portrait = Portrait.from_config(portrait_config(config, ClipFacts.of(data)))
-    n_frames = data.clip.n_train
-    pose = data.pose_vectors[:n_frames]
-    if config.model.normalise_pose:
-        portrait.torso.normalise(pose)
-    portrait.torso.fit_motion(pose, data.frames.torso_motion[:n_frames])
+    train = slice(data.clip.n_train)
+    portrait.torso.fit(data.pose_vectors[train], data.frames.torso_motion[train])
     return portrait
 
 
 def portrait_config(config: DictConfig, facts: ClipFacts) -> dict[str, Any]:
     """The config's nested parts of a portrait, with what only the clip knows filled in."""
-    parts: Any = OmegaConf.to_container(config.model.portrait, resolve=True)
-    box = [list(corner) for corner in config.model.head_box or facts.head_box]
-    parts["audio_net"]["dim"] = facts.audio_dim
-    parts["head"] |= {"n_frames": facts.n_frames, "box": box}
-    parts["head"].setdefault("eye_range", list(facts.eye_range))
-    parts["head_grid"]["box"] = box
-    parts["torso"]["n_frames"] = facts.n_frames
+    whole: Any = OmegaConf.to_container(config)
+    filled = OmegaConf.create(whole | {"clip": json.loads(json.dumps(vars(facts)))})  # plain lists
+    parts: Any = OmegaConf.to_container(filled.model.portrait, resolve=True)
     if config.model.refine_cameras:
         parts["cameras"] = {"_target_": REFINEMENT, "n_frames": facts.n_frames}
     return parts

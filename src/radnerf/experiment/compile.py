@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from radnerf.data.datamodule import ClipDataModule
-from radnerf.kernels.occupancy import raise_cells
-from radnerf.modules.head import ROOM
-from radnerf.rendering.head import distortion
+from radnerf.losses import distortion
+from radnerf.modules.rays import PIECE
 from radnerf.rendering.portrait import Portrait
+from radnerf.runtime import ranks
 from radnerf.runtime.devices import host_waits
 from radnerf.types import Batch, to_device
 
@@ -39,14 +39,14 @@ def compile_ahead(
     _call(trial, data, RAYS, None, precision)
     if host_waits(trial.rest_code.device):
         # Triton compiles anew for numbers of rays, and of samples, that 16 divides.
-        _call(trial, data, RAYS - 1, ROOM, precision)
+        _call(trial, data, RAYS - 1, PIECE, precision)
 
 
 def _call(
     trial: Portrait,
     data: ClipDataModule,
     n_rays: int,
-    room: int | None,
+    capacity: int | None,
     precision: Callable[[], AbstractContextManager[Any]],
 ) -> None:
     device = trial.rest_code.device
@@ -58,24 +58,28 @@ def _call(
     )
     batch = to_device(data.gather(frames, slot, row, column), device)
     jitter = torch.full((n_rays,), 0.5, device=device)
-    with torch.no_grad():  # as between steps
-        state = trial.head_state(batch.conditioning)
-        trial.head.density(trial.head_grid.box, slot.new_zeros(2, device=device), state)
-        trial.torso_grid.occupied_at(batch.xy)
-    with precision():
-        loss = _step(trial, batch, jitter, room)
-    loss.backward()
+    with ranks.alone():  # the others wait until this one is done
+        with torch.no_grad():  # as between steps
+            trial.head.before_step(trial.head_state(batch.conditioning), _generator(device))
+            trial.torso.before_step(trial.torso_state(batch.conditioning), _generator(device))
+        with precision():
+            loss = _step(trial, batch, jitter, capacity)
+        loss.backward()
 
 
-def _step(trial: Portrait, batch: Batch, jitter: Tensor, room: int | None) -> Tensor:
+def _generator(device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(0)
+
+
+def _step(trial: Portrait, batch: Batch, jitter: Tensor, capacity: int | None) -> Tensor:
     """A loss of everything that is rendered."""
     driving = batch.conditioning
     state = trial.head_state(driving)
-    head, samples = trial.render_head(batch.rays, state, jitter, room)
-    # Not grid.observe(): it would wait for the processes that train together.
-    value, cells = trial.head_grid.value.view(-1), samples.cell
-    raise_cells(value, cells, head.weights.detach(), cells == 0, 1.0)
-    rgb, alpha = trial.torso(batch.xy, batch.rays.frame, trial.torso_state(driving))
+    head, samples = trial.head.render(batch.rays, state, jitter, capacity)
+    with torch.no_grad():
+        trial.head.after_render(head, samples, head.alpha > 2)  # nothing counts against any cell
+    rgb, alpha = trial.torso.render(batch.xy, batch.rays.frame, trial.torso_state(driving))
     sums = [head.rgb, head.alpha, head.ambient, head.depth, rgb, alpha]
-    sums.append(distortion(head.weights, samples))
+    if samples is not None and head.weights is not None:
+        sums.append(distortion(head.weights, samples))
     return torch.stack([value.sum() for value in sums]).sum()

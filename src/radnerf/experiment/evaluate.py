@@ -173,7 +173,7 @@ class Renderings:
         return self.draw(self.data.poses[i], code, float(self.data.eye[i]), motion)
 
     def eyes(self, i: int, control: float) -> Frame:
-        """Frame i with the mouth at rest and an eye control, percent of the image area."""
+        """Frame i with the mouth at rest and an opening of the eyes."""
         motion = self.data.frames.torso_motion[i]
         return self.draw(self.data.poses[i], self.rest_code, control, motion)
 
@@ -342,7 +342,7 @@ def eye_metrics(
 ) -> dict[str, Any]:
     """How the eyes of held-out frames follow their control, or nothing with the reason.
 
-    The control goes from the clip's shut to its open eyes; the detector measures the eye ratio,
+    The control goes from shut to open eyes; the detector measures the eye ratio,
     and the mouth's opening in distances of the outer eye corners.
     """
     if not portrait.head.eye_control:
@@ -358,7 +358,7 @@ def eye_metrics(
         return eye_ratio(points, *clip.size), float(mouth_opening(points))
 
     frames = np.linspace(clip.n_train, len(clip) - 1, EYE_FRAMES).round().astype(int).tolist()
-    controls = np.linspace(*data.eye_range, EYE_CONTROLS).tolist()
+    controls = np.linspace(0.0, 1.0, EYE_CONTROLS).tolist()
     found = eye_response(drawn.eyes, frames, controls, measure)
     values: dict[str, Any] = {f"eye.{name}": value for name, value in found.items()}
     if np.isnan(found["response"]):

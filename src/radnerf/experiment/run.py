@@ -185,7 +185,7 @@ def _train_and_test(
     portrait.to(device)  # from where Lightning has taken it at the end of a stage
     taught = bool(config.model.stages.head.warm_start_steps)
     remember_rest(portrait, data, taught)
-    refine_grid(portrait, data)
+    finalize(portrait, data)
     bundle = _bundle(clip_id, data, portrait)
     bundle.save(folder.path / PORTRAIT)
     _say(f"portrait: {folder.path / PORTRAIT}")
@@ -215,10 +215,10 @@ def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> No
 
 
 def _budgets(config: DictConfig, stages: list[str]) -> dict[str, Budget]:
-    """Split the minutes and steps of all training among the stages by their shares, 0 for none."""
-    shares = {name: float(config.model.stage_shares[name]) for name in stages}
-    shares = {name: share for name, share in shares.items() if share > 0}
-    total = sum(shares.values())
+    """Split the minutes and steps of all training among the stages by their fractions."""
+    fractions = {name: float(config.model.stage_fractions[name]) for name in stages}
+    fractions = {name: fraction for name, fraction in fractions.items() if fraction > 0}
+    total = sum(fractions.values())
     minutes, steps = config.minutes, config.steps
     if minutes is None and steps is None:
         raise UserError("Training has no end: give minutes=M or steps=N.")
@@ -227,10 +227,10 @@ def _budgets(config: DictConfig, stages: list[str]) -> dict[str, Budget]:
             raise UserError(f"{name}={value} is not a budget: give a positive number.")
     return {
         name: Budget(
-            minutes=None if minutes is None else float(minutes) * share / total,
-            steps=None if steps is None else max(1, round(steps * share / total)),
+            minutes=None if minutes is None else float(minutes) * fraction / total,
+            steps=None if steps is None else max(1, round(steps * fraction / total)),
         )
-        for name, share in shares.items()
+        for name, fraction in fractions.items()
     }
 
 
@@ -287,13 +287,13 @@ def remember_rest(portrait: Portrait, data: ClipDataModule, taught: bool) -> Non
 
 
 @torch.no_grad()
-def refine_grid(portrait: Portrait, data: ClipDataModule, n_codes: int = 16) -> None:
-    """Leave out of the head's grid what no frame needs, for mouths and eyes far from each other."""
+def finalize(portrait: Portrait, data: ClipDataModule, n_codes: int = 16) -> None:
+    """Make the head ready for frames, by mouths and eyes far from each other."""
     portrait.eval()
     codes = smooth_track(encode(portrait, data, torch.arange(data.clip.n_train)))
     eye = torch.linspace(float(data.eye.min()), float(data.eye.max()), n_codes)
     shuffle = torch.randperm(n_codes, generator=torch.Generator().manual_seed(0))
-    portrait.refine_head_grid(codes[farthest_points(codes, n_codes)], eye[shuffle].to(codes.device))
+    portrait.finalize(codes[farthest_points(codes, n_codes)], eye[shuffle].to(codes.device))
 
 
 def farthest_points(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " count"]:
@@ -329,7 +329,7 @@ def _bundle(clip_id: str, data: ClipDataModule, portrait: Portrait) -> PortraitB
         fps=data.clip.fps,
         background=data.frames.background,
         n_train=data.clip.n_train,
-        lead=data.lead,
+        audio_offset=data.audio_offset,
     )
 
 

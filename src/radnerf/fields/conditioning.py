@@ -15,7 +15,7 @@ from radnerf.fields.mlp import MLP
 from radnerf.registry import component
 
 # Where the first mouth coefficient's standard deviation starts on the audio coordinate.
-SPREAD = 0.3
+VARIATION = 0.3
 
 
 class AudioConditioning(nn.Module):
@@ -96,12 +96,12 @@ class AudioCoordinate(AudioConditioning):
         From a fresh network the coordinate hardly moves with the audio and mostly stays that way:
         all frames share a few cells of its grid. From here every mouth shape has cells of its own.
         """
-        goal = torch.tanh(SPREAD * mouth[:, : self.ambient.dim])
-        nowhere = codes.new_zeros(len(codes), self.ambient_net.point_dim)
+        goal = torch.tanh(VARIATION * mouth[:, : self.ambient.dim])
+        no_place = codes.new_zeros(len(codes), self.ambient_net.point_dim)
         frame = torch.arange(len(codes), device=codes.device)
         optimizer = torch.optim.Adam(self.ambient_net.parameters(), lr=3e-3)
         for _ in range(n_steps):
-            coordinate = torch.tanh(self.ambient_net(nowhere, codes, frame))
+            coordinate = torch.tanh(self.ambient_net(no_place, codes, frame))
             loss = (coordinate - goal).square().sum(-1).mean()
             optimizer.zero_grad()
             loss.backward()

@@ -19,7 +19,7 @@ from radnerf.registry import component
 
 # Axes of the planes of a tri-plane.
 PLANES = ((0, 1), (1, 2), (0, 2))
-# tiny-cuda-nn's networks have slopes in float16, which a mean over many rays would leave at 0.
+# tiny-cuda-nn's networks have gradients in float16, which a mean over many rays would leave at 0.
 NETWORK_SCALE = 1024.0
 
 
@@ -189,7 +189,7 @@ class TinyCudaEncoding(Encoding):
                 "n_hidden_layers": n_hidden,
             }
             self.network = library.Network(self.grid.n_output_dims, width, settings, seed=_seed())
-            self.network.params.register_hook(lambda slope: slope / NETWORK_SCALE)
+            self.network.params.register_hook(lambda gradient: gradient / NETWORK_SCALE)
         self.width = (self.network or self.grid).n_output_dims
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n w"]:
@@ -199,11 +199,11 @@ class TinyCudaEncoding(Encoding):
         features = self.grid(x.clamp(0, 1))
         if self.network is None:
             return features
-        features = _ScaledSlope.apply(features, 1 / NETWORK_SCALE)
-        return _ScaledSlope.apply(self.network(features).float(), NETWORK_SCALE)
+        features = _ScaledGradient.apply(features, 1 / NETWORK_SCALE)
+        return _ScaledGradient.apply(self.network(features).float(), NETWORK_SCALE)
 
 
-class _ScaledSlope(torch.autograd.Function):
+class _ScaledGradient(torch.autograd.Function):
     """Leaves numbers as they are, and multiplies their gradient."""
 
     @staticmethod

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from radnerf.fields.conditioning import AudioConditioning
 from radnerf.fields.encodings import Encoding
 from radnerf.fields.mlp import MLP
-from radnerf.geometry.eyes import OPEN_EYE
 from radnerf.kernels.encodings import sh_encode
 from radnerf.registry import component
 from radnerf.types import FieldOutput
@@ -26,7 +25,7 @@ class HeadState:
     """What drives the head, encoded, one row a frame."""
 
     code: Float[Tensor, "f c"]  # audio code
-    eye: Float[Tensor, "f 1"]  # 0 is shut, 1 open
+    eye: Float[Tensor, "f 1"]  # from eye_input[0], shut, to eye_input[1], open
     appearance: Float[Tensor, "f e"]
 
 
@@ -41,8 +40,6 @@ class HeadField(nn.Module):
         n_frames: number of training frames, each with an appearance code.
         appearance_dim: width of the appearance codes; 0 for none.
         test_code: training frame whose code is used at test; None for the zero code.
-        eye_range: eye controls (percent of the image area) at which the clip's eyes are shut and
-            open, so that the net sees blinks as large in every clip; the paper has 0 and 1.
         eye_input: what the net sees of shut and of open eyes; small numbers are learned slowly, and
             until blinks are told apart eyes are a mean of shut and open.
         eye_control: without it the eyes are always open to the net.
@@ -62,7 +59,6 @@ class HeadField(nn.Module):
         appearance_dim: int = 4,
         sh_degree: int = 4,
         test_code: int | None = None,
-        eye_range: Sequence[float] = (0.0, OPEN_EYE),
         eye_input: Sequence[float] = (0.0, 1.0),
         eye_control: bool = True,
     ) -> None:
@@ -72,9 +68,6 @@ class HeadField(nn.Module):
         self.conditioning = conditioning
         self.sh_degree = sh_degree
         conditioning.connect(spatial.width, code_dim, hidden)
-        self.shut, self.opened = eye_range
-        if not self.opened > self.shut:
-            raise ValueError(f"eye_range {tuple(eye_range)} does not go from shut to open")
         self.eye_input = tuple(eye_input)
         self.eye_control = eye_control
         self.sigma_net = MLP(
@@ -87,17 +80,17 @@ class HeadField(nn.Module):
     def state(
         self, code: Float[Tensor, "f c"], eye: Float[Tensor, " f"], index: Int[Tensor, " f"]
     ) -> HeadState:
-        """Encode what drives the head; index -1 takes the appearance code of test."""
+        """Encode what drives the head; index -1 takes the appearance code of test.
+
+        Args:
+            eye: opening of the eyes, 0 shut and 1 open.
+        """
         if self.test_code is not None:
             index = torch.where(index < 0, self.test_code, index)
         appearance = self.appearance[index.clamp_min(0)] * (index >= 0)[:, None]
-        opening = self.opening(eye) if self.eye_control else torch.ones_like(eye)
+        opening = eye if self.eye_control else torch.ones_like(eye)
         shut, opened = self.eye_input
         return HeadState(code, (shut + (opened - shut) * opening)[:, None], appearance)
-
-    def opening(self, eye: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """Eye control from percent of the image area to 0, shut, and 1, open."""
-        return (eye - self.shut) / (self.opened - self.shut)
 
     def density(
         self, x: Float[Tensor, "m 3"], frame: Int[Tensor, " m"], state: HeadState

@@ -21,7 +21,7 @@ class TorsoState:
     """What drives the torso, encoded, one row a frame."""
 
     features: Float[Tensor, "f p"]
-    motion: Float[Tensor, "f 3"]  # shift (in half image sizes) and turn (radians)
+    motion: Float[Tensor, "f 3"]  # shift (in half image sizes) and rotation (radians)
 
 
 # Where the anchors start (up, towards the camera, right of the head): two cheeks and the brow.
@@ -74,8 +74,8 @@ class TorsoField(nn.Module):
         shrink: image coordinates are shrunk so that the deformation can reach past the border.
         pose_octaves: of the frequency encoding of the head pose, or of the anchors.
         code_dim: width of the individual codes; 0 for none.
-        pose_mean, pose_scale: the pose vector is centred and scaled before it is encoded; the
-            paper takes it raw (0 and 1).
+        normalise_pose: the pose is seen in standard deviations of the training frames; the paper
+            takes it raw.
         deforms: what it sees is bent by the head pose; else only moved as one piece.
         anchors: drive the deformation in place of the pose vector.
         tracked: the torso is moved as one piece before it is deformed; the paper does not.
@@ -96,8 +96,7 @@ class TorsoField(nn.Module):
         code_dim: int = 8,
         deform_hidden: int = 64,
         hidden: int = 32,
-        pose_mean: Sequence[float] = (0.0,) * 6,
-        pose_scale: Sequence[float] = (1.0,) * 6,
+        normalise_pose: bool = True,
         anchors: HeadAnchors | None = None,
         deforms: bool = True,
         tracked: bool = True,
@@ -111,6 +110,7 @@ class TorsoField(nn.Module):
         self.pose_octaves = pose_octaves
         self.tracked = tracked
         self.deforms = deforms
+        self.normalise_pose = normalise_pose
         point_dim = 2 * (1 + 2 * point_octaves)
         pose_dim = 6 if anchors is None else anchors.points.shape[0] * 2
         frame_dim = pose_dim * (1 + 2 * pose_octaves) + code_dim
@@ -119,19 +119,20 @@ class TorsoField(nn.Module):
         self.codes = nn.Parameter(0.1 * torch.randn(n_frames, code_dim))
         self.anchors = anchors
         self.register_buffer("motion_map", torch.zeros(7, 3))
-        self.register_buffer("pose_mean", torch.tensor(pose_mean, dtype=torch.float32))
-        self.register_buffer("pose_scale", torch.tensor(pose_scale, dtype=torch.float32))
+        self.register_buffer("pose_mean", torch.zeros(6))
+        self.register_buffer("pose_scale", torch.ones(6))
 
     @torch.no_grad()
-    def normalise(self, pose: Float[Tensor, "t 6"]) -> None:
-        """From now on, the pose is seen in standard deviations of these."""
-        self.pose_mean.copy_(pose.mean(0))
-        self.pose_scale.copy_(pose.std(0).clamp_min(1e-3))
-        if self.anchors is not None:
-            self.anchors.normalise(pose)
+    def fit(self, pose: Float[Tensor, "t 6"], motion: Float[Tensor, "t 3"]) -> None:
+        """Remember, of the training frames, how poses spread, and how the torso moves with them.
 
-    def fit_motion(self, pose: Float[Tensor, "t 6"], motion: Float[Tensor, "t 3"]) -> None:
-        """Remember how the torso moves with the head: ridge regression over training frames."""
+        The latter by a ridge regression.
+        """
+        if self.normalise_pose:
+            self.pose_mean.copy_(pose.mean(0))
+            self.pose_scale.copy_(pose.std(0).clamp_min(1e-3))
+            if self.anchors is not None:
+                self.anchors.normalise(pose)
         if not self.tracked:
             return
         x = self._affine((pose - self.pose_mean) / self.pose_scale).double()
@@ -157,7 +158,7 @@ class TorsoField(nn.Module):
         """Encode head poses; index -1 takes the code of test.
 
         Args:
-            motion: shift and turn of the torso (geometry/motion.py); predicted when not given.
+            motion: shift and rotation of the torso (geometry/motion.py); predicted when not given.
         """
         if motion is None or not self.tracked:
             motion = self.predicted_motion(pose)
@@ -175,9 +176,9 @@ class TorsoField(nn.Module):
         self, xy: Float[Tensor, "n 2"], frame: Int[Tensor, " n"], state: TorsoState
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
         """RGB (straight) and alpha of image points in [-1, 1]^2; frame is each point's row."""
-        shift, turn = state.motion[frame, :2], state.motion[frame, 2]
+        shift, angle = state.motion[frame, :2], state.motion[frame, 2]
         x, y = (xy - shift).unbind(-1)
-        cos, sin = turn.cos(), turn.sin()
+        cos, sin = angle.cos(), angle.sin()
         xy = torch.stack([cos * x + sin * y, cos * y - sin * x], -1) * self.shrink
         encoded = frequency_encode(xy, self.point_octaves)
         offset = self.deforms * self.deform_net(encoded, state.features, frame)

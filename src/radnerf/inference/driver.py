@@ -80,7 +80,7 @@ class Driver:
         self.torso_motion = torso_track(bundle, pose, self.n_frames)
         self.eyes = eye_track(bundle, eyes, self.n_frames, seed)
         self.background = background_image(bundle, background, self.size)
-        lead = driving_lead(bundle.lead)
+        lead = driving_lead(bundle.audio_offset)
         hearing = make_extractor(bundle.extractor, device, extractor)
         if isinstance(hearing, FeatureFile) and features is not None:
             frame_windows = precomputed_windows(Path(features), self.n_frames, bundle.fps)

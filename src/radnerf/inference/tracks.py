@@ -15,7 +15,7 @@ from torch import Tensor
 
 from radnerf.data.clip import Clip, read_image, to_memory_pose
 from radnerf.errors import UserError
-from radnerf.geometry.eyes import HALF_SHUT, OPEN_EYE, closedness, eye_range
+from radnerf.geometry.eyes import HALF_SHUT
 from radnerf.geometry.rotations import rotation_from_vector
 from radnerf.inference.bundle import PortraitBundle
 
@@ -24,7 +24,7 @@ ORBIT_DEGREES = (3.0, 15.0)  # at least, so that it is seen, and at most
 # Seconds from a blink to the next of a person who speaks: log-normal, mean 4, two thirds 3 to 5.
 BLINK_MEDIAN, BLINK_SPREAD, BLINK_LEAST = 3.85, 0.28, 1.0
 BLINK_CLOSING, BLINK_CLOSED, BLINK_OPENING = (0.10, 0.15), 0.04, 0.20  # seconds
-WIDEST_EYE = 0.3  # end of the sensible control range, with 0.25 as usually open
+WIDEST = 2.0  # opening of the eyes that may be asked for
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 
 Poses = Float[Tensor, "t 4 4"]
@@ -128,36 +128,34 @@ def torso_track(
 
 
 def eye_track(bundle: PortraitBundle, eyes: str | float, n_frames: int, seed: int) -> np.ndarray:
-    """Eye opening of n_frames frames, in percent of the image area.
+    """Opening of the eyes in n_frames frames, 0 shut and 1 as this person has them open.
 
     Args:
-        eyes: own | blink | a number from 0, shut, over 0.25, open, to 0.3, as wide as ever, of
-            this person: never wider or tighter than the clip showed, so that the field need not
-            guess. More than 0.3 is 0.3.
+        eyes: own | blink | a number from 0, shut, over 1, open, to WIDEST: never wider than the
+            clip showed, so that the head need not guess.
 
     Raises:
         UserError: none of these.
     """
     own = bundle.eye.numpy().astype(np.float64)
-    shut, opened = limits = eye_range(own)
     if eyes == "own":
         # Smoothed over 3 frames, as the paper does at test: landmarks flicker. Not in blinks,
         # which it would leave half open.
         smooth = np.convolve(np.pad(own, 1, "edge"), np.full(3, 1 / 3), "valid")
-        smooth = np.where(closedness(own, limits) > HALF_SHUT, own, smooth)
+        smooth = np.where(1 - own > HALF_SHUT, own, smooth)
         return np.asarray(smooth[ping_pong(n_frames, len(own))])
     if eyes == "blink":
-        closing = blinks(n_frames, bundle.fps, np.random.default_rng(seed))
-        return np.asarray(opened + (shut - opened) * closing)
+        return 1 - blinks(n_frames, bundle.fps, np.random.default_rng(seed))
     try:
-        value = float(eyes)
+        opening = float(eyes)
     except ValueError:
-        value = math.nan
-    if not 0.0 <= value <= 1.0:
-        raise UserError(f"eyes={eyes} is neither own, blink nor a number from 0 (shut) to 1.")
-    widest = max(opened, float(own.max()))
-    ratio = np.interp(value, (0.0, OPEN_EYE, WIDEST_EYE), (shut, opened, widest))
-    return np.full(n_frames, float(ratio))
+        opening = math.nan
+    if not 0.0 <= opening <= WIDEST:
+        raise UserError(
+            f"eyes={eyes} is neither own, blink nor a number from 0 (shut) over 1 (open) to "
+            f"{WIDEST:g}."
+        )
+    return np.full(n_frames, min(opening, max(1.0, float(own.max()))))
 
 
 def blinks(n_frames: int, fps: float, rng: np.random.Generator) -> Float[np.ndarray, " n_frames"]:

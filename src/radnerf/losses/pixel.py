@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from radnerf.kernels.ray_sums import spread
+from radnerf.types import Samples
+
 
 def color_error(
     prediction: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"]
@@ -40,3 +43,8 @@ def eye_error(
     """
     error = ((prediction - target) ** 2).mean(-1)
     return torch.mean(error * (eyes * closed))
+
+
+def distortion(weights: Float[Tensor, " m"], samples: Samples) -> Float[Tensor, ""]:
+    """Mean over rays of how far a ray's weights lie apart: surfaces instead of fog."""
+    return spread(weights, samples).sum() / max(1, len(samples.offsets) - 1)

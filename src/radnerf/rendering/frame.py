@@ -35,7 +35,7 @@ class FrameRenderer(Protocol):
         Args:
             pose: camera-to-world, in memory convention (data/clip.py).
             code: audio code (Portrait.encode_audio).
-            eye: eye control, percent of the image area; 0.25 is open.
+            eye: opening of the eyes, 0 shut and 1 open.
             torso_motion: shift and turn of the torso; predicted from the pose when not given.
             behind: what is behind the head, instead of the learned torso and the background.
         """

@@ -30,7 +30,6 @@ from radnerf.rendering.frame_parts import (
     steps_to_occupied,
 )
 from radnerf.rendering.head_parts import is_odd
-from radnerf.rendering.portrait import Portrait
 
 # A ray with so little light left is opaque: it takes the colour that it has.
 OPAQUE = 1 / 64
@@ -40,12 +39,12 @@ UNSEEN, FAINT = 1 / 512, 1 / 512
 BLOCK = 4  # cells a side, of what tiles of pixels are told about the occupancy grid
 
 
-def lacks(portrait: Portrait) -> str | None:
+def lacks(portrait: Any) -> str | None:
     """Why this renderer cannot draw a portrait, if so."""
-    reason = BACKENDS["cpu"]((portrait.head_grid.value, next(portrait.parameters())))
+    reason = BACKENDS["cpu"]((portrait.rest_code, next(portrait.parameters())))
     reason = reason or differs(portrait) or is_odd(networks(portrait))
-    if reason is None and not 1 <= portrait.head.sh_degree <= 4:
-        reason = f"harmonics are of degree 1 to 4, not {portrait.head.sh_degree}"
+    if reason is None and not 1 <= portrait.head.field.sh_degree <= 4:
+        reason = f"harmonics are of degree 1 to 4, not {portrait.head.field.sh_degree}"
     return reason
 
 
@@ -55,7 +54,7 @@ class CpuFrameRenderer:
     @torch.inference_mode()
     def __init__(
         self,
-        portrait: Portrait,
+        portrait: Any,
         focal: float,
         centre: tuple[float, float],
         size: tuple[int, int],
@@ -76,7 +75,7 @@ class CpuFrameRenderer:
         self.lens = np.float32(focal), *(np.float32(c) for c in centre), width, height
         self.xy = xy.numpy()
         self.background = background.reshape(-1, 3)[self.order]
-        self.needed = portrait.torso_grid.occupied_at(xy).numpy()
+        self.needed = portrait.torso.grid.occupied_at(xy).numpy()
         self.nowhere = np.zeros_like(self.needed)
         self.nearest, self.farthest = _floats(len(self.tiles) - 1), _floats(len(self.tiles) - 1)
         self.light, self.color = _floats(len(xy)), _floats(len(xy), 3)
@@ -99,14 +98,15 @@ class CpuFrameRenderer:
 
         portrait, index = self.portrait, torch.tensor([-1])
         camera, head, torso = pose[:3].float().contiguous().numpy(), self.head, self.torso
-        head.drive(portrait.head.state(code[None].float(), torch.tensor([eye]).float(), index))
+        opening = torch.tensor([eye]).float()
+        head.drive(portrait.head.state(code[None].float(), opening, index))
         motion = None if torso_motion is None else torso_motion[None]
-        torso.drive(portrait.torso.state(head_pose_vector(pose[None]), index, motion))
+        torso.drive(portrait.torso.field.state(head_pose_vector(pose[None]), index, motion))
         needed, back = self.needed, self.background
         if behind is not None:
             needed, back = self.nowhere, behind.reshape(-1, 3)[self.order]
         image = np.empty((len(self.order), 3), np.uint8)
-        marching, opaque = portrait.marching, np.float32(OPAQUE)
+        marching, opaque = portrait.head.marching, np.float32(OPAQUE)
         self.taken[:] = 0
         run(cull, head.space, camera, *self.lens, self.nearest, self.farthest)
         share(
@@ -125,12 +125,12 @@ class CpuFrameRenderer:
 class _Head:
     """The head as the loops want it."""
 
-    def __init__(self, portrait: Portrait) -> None:
+    def __init__(self, portrait: Any) -> None:
         from radnerf.kernels.dense import packed
         from radnerf.kernels.frame.head import LAST, N_FLOATS, POOL, HeadNet, HeadPool
         from radnerf.kernels.frame.march import TILE, Space
 
-        field, grid, marching = portrait.head, portrait.head_grid, portrait.marching
+        field, grid, marching = portrait.head.field, portrait.head.grid, portrait.head.marching
         occupied = grid.occupied.numpy()
         low, high = grid.box.numpy()
         cell = (high - low) / np.array(occupied.shape, np.float32)
@@ -206,11 +206,11 @@ class _Head:
 class _Torso:
     """The torso as the loops want it."""
 
-    def __init__(self, portrait: Portrait) -> None:
+    def __init__(self, portrait: Any) -> None:
         from radnerf.kernels.dense import packed
         from radnerf.kernels.frame.torso import N_FLOATS, PIXELS, TorsoNet, TorsoPool
 
-        field, encoder = portrait.torso, grids(portrait)[2]
+        field, encoder = portrait.torso.field, grids(portrait)[2]
         self.grid = grid_arrays(encoder)
         self.matrices = m = TorsoMatrices.of(field)
         self.net = TorsoNet(

@@ -18,6 +18,7 @@ from radnerf.fields.encodings import GridEncoding
 from radnerf.fields.head import HeadField
 from radnerf.fields.mlp import MLP
 from radnerf.fields.torso import TorsoField
+from radnerf.heads import RadianceHead
 from radnerf.rendering.head_parts import (
     coordinate,
     grid_differs,
@@ -27,6 +28,7 @@ from radnerf.rendering.head_parts import (
     networks_differ,
 )
 from radnerf.rendering.portrait import Portrait
+from radnerf.torsos import PlanarTorso
 
 # Transmittance below which nothing behind is seen: half an 8-bit step.
 STOP = 1 / 512
@@ -36,24 +38,30 @@ Image = UInt8[np.ndarray, "h w 3"]
 
 def differs(portrait: Portrait) -> str | None:
     """How a portrait's fields differ in kind from the paper's, if they do."""
+    if not isinstance(portrait.head, RadianceHead):
+        return f"the head is a {type(portrait.head).__name__}"
+    if not isinstance(portrait.torso, PlanarTorso):
+        return f"the torso is a {type(portrait.torso).__name__}"
     return (
-        head_differs(portrait.head)
-        or grid_differs("torso", portrait.torso.grid, 2)
+        head_differs(portrait.head.field)
+        or grid_differs("torso", portrait.torso.field.grid, 2)
         or networks_differ(networks(portrait))
     )
 
 
 def networks(portrait: Portrait) -> list[tuple[MLP, int]]:
     """The fields' networks, and how many layers the paper gives them."""
-    torso = portrait.torso
-    return [*head_networks(portrait.head), (torso.deform_net, 3), (torso.torso_net, 3)]
+    assert isinstance(portrait.head, RadianceHead) and isinstance(portrait.torso, PlanarTorso)
+    torso = portrait.torso.field
+    return [*head_networks(portrait.head.field), (torso.deform_net, 3), (torso.torso_net, 3)]
 
 
 def grids(portrait: Portrait) -> tuple[GridEncoding, GridEncoding, GridEncoding]:
     """Spatial, ambient and torso grid of a portrait that differs() in nothing."""
-    torso = portrait.torso.grid
+    assert isinstance(portrait.head, RadianceHead) and isinstance(portrait.torso, PlanarTorso)
+    torso = portrait.torso.field.grid
     assert isinstance(torso, GridEncoding)
-    return *head_grids(portrait.head), torso
+    return *head_grids(portrait.head.field), torso
 
 
 @dataclass

@@ -26,15 +26,14 @@ from radnerf.rendering.frame_parts import (
     networks,
     steps_to_occupied,
 )
-from radnerf.rendering.portrait import Portrait
 
 LEAST = 16  # the narrowest matrix that tensor cores take
 HARMONICS = 16
 
 
-def lacks(portrait: Portrait) -> str | None:
+def lacks(portrait: Any) -> str | None:
     """Why this renderer cannot draw a portrait, if so."""
-    reason = BACKENDS["triton"]((portrait.head_grid.value, next(portrait.parameters())))
+    reason = BACKENDS["triton"]((portrait.rest_code, next(portrait.parameters())))
     if reason is None:
         reason = differs(portrait)
     if reason is not None:
@@ -59,7 +58,7 @@ class TritonFrameRenderer:
     @torch.inference_mode()
     def __init__(
         self,
-        portrait: Portrait,
+        portrait: Any,
         focal: float,
         centre: tuple[float, float],
         size: tuple[int, int],
@@ -98,7 +97,8 @@ class TritonFrameRenderer:
         torso_motion: Float[Tensor, " 3"] | None = None,
         behind: Image | None = None,
     ) -> Image:
-        self.inputs.fill(pose, code, eye, torso_motion if self.portrait.torso.tracked else None)
+        tracked = self.portrait.torso.field.tracked
+        self.inputs.fill(pose, code, eye, torso_motion if tracked else None)
         if behind is not None:
             self.head.render(self.inputs)
             colour, light = self.head.out.split((3, 1), 1)
@@ -144,12 +144,12 @@ class _Head:
 
     def __init__(
         self,
-        portrait: Portrait,
+        portrait: Any,
         focal: float,
         centre: tuple[float, float],
         size: tuple[int, int],
     ) -> None:
-        self.field, self.size = portrait.head, size
+        self.field, self.size = portrait.head.field, size
         device = portrait.rest_code.device
         self.net = net = HeadMatrices.of(self.field)
         self.spatial, self.ambient = (_grid(grid) for grid in grids(portrait)[:2])
@@ -168,7 +168,7 @@ class _Head:
         self.of_spatial = self.matrices[first:].view(-1, len(net.sigma_hidden))[:inputs]
         self.rows = torch.cat([net.coordinate, net.density, net.colour])
         self.biases = torch.zeros(3, len(net.sigma_hidden), device=device)
-        grid, marching = portrait.head_grid, portrait.marching
+        grid, marching = portrait.head.grid, portrait.head.marching
         self.box = grid.box.float().contiguous()
         self.empty = torch.from_numpy(steps_to_occupied(grid.occupied.cpu().numpy())).to(device)
         stop = max(STOP, marching.stop)
@@ -202,8 +202,8 @@ class _Head:
 class _Torso:
     """The torso over the background, where its grid says so and the head lets it be seen."""
 
-    def __init__(self, portrait: Portrait, size: tuple[int, int], background: Image) -> None:
-        self.field, self.size = portrait.torso, size
+    def __init__(self, portrait: Any, size: tuple[int, int], background: Image) -> None:
+        self.field, self.size = portrait.torso.field, size
         device = portrait.rest_code.device
         self.net = net = TorsoMatrices.of(self.field)
         self.grid = _grid(grids(portrait)[2])
@@ -224,7 +224,7 @@ class _Torso:
         row, column = np.divmod(np.arange(height * width), width)
         uv = torch.from_numpy(np.stack([column, row], -1) + 0.5).float()
         xy = (uv / torch.tensor([width, height]) * 2 - 1).to(device)
-        self.candidates = portrait.torso_grid.occupied_at(xy).to(torch.uint8)
+        self.candidates = portrait.torso.grid.occupied_at(xy).to(torch.uint8)
         self.background = torch.from_numpy(background).to(device).float() / 255
 
     def render(self, inputs: _Inputs, head: Tensor, image: Tensor) -> None:

@@ -12,7 +12,6 @@ from radnerf.errors import UserError
 from radnerf.fields.head import HeadField, HeadState
 from radnerf.kernels.composite import composite
 from radnerf.kernels.march import march
-from radnerf.kernels.ray_sums import spread
 from radnerf.registry import component
 from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.rendering.shade import can_shade, shade
@@ -52,14 +51,14 @@ def render_head(
     state: HeadState,
     marching: Marching,
     jitter: Float[Tensor, " n"] | None = None,
-    room: int | None = None,
+    capacity: int | None = None,
 ) -> tuple[RenderOutput, Samples]:
     """Render rays through the head; colours are premultiplied by alpha.
 
     Args:
         state: rows that rays.frame refers to.
         jitter: in [0, 1), shifts each ray's samples by that many steps (training only).
-        room: for so many samples, see march().
+        capacity: for so many samples, see march().
     """
     samples = march(
         rays.origins.detach(),
@@ -70,7 +69,7 @@ def render_head(
         marching.step,
         marching.max_samples,
         jitter,
-        room,
+        capacity,
     )
     if can_shade(field, rays):
         return shade(field, samples, rays, state, marching.stop), samples
@@ -81,8 +80,3 @@ def render_head(
         out.density, torch.cat([out.rgb, moved], -1), samples, marching.stop
     )
     return RenderOutput(values[:, :3], alpha, values[:, 3], depth, weights), samples
-
-
-def distortion(weights: Float[Tensor, " m"], samples: Samples) -> Float[Tensor, ""]:
-    """Mean over rays of how far a ray's weight is spread along it: surfaces instead of fog."""
-    return spread(weights, samples).sum() / max(1, len(samples.offsets) - 1)

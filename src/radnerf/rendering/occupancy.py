@@ -34,6 +34,7 @@ class OccupancyGrid(nn.Module):
     value: Tensor
     candidate: Tensor
     occupied: Tensor
+    fresh: float = 0.0  # value that cells start with
 
     def __init__(
         self,
@@ -73,22 +74,21 @@ class OccupancyGrid(nn.Module):
         self,
         query: Callable[[Float[Tensor, "n d"]], Float[Tensor, " n"]],
         generator: torch.Generator,
-        share: float = 1.0,
+        fraction: float = 1.0,
     ) -> None:
-        """Ask a share of the candidate cells, each at a random point inside it.
+        """Ask a fraction of the candidate cells, each at a random point inside it.
 
         Processes that train together ask some of these cells each and end with the same grid: they
         come with equally seeded generators.
 
         Args:
             query: value (density or alpha) at points in the box's units.
-            share: of the candidate cells, drawn at random; the others keep their value undecayed.
+            fraction: of the candidate cells, drawn at random; the others keep their value.
         """
         cells = self.candidate.nonzero()
         device = cells.device
-        if share < 1:
-            keep = torch.rand(len(cells), generator=generator, device=device) < share
-            cells = cells[keep]
+        if fraction < 1:
+            cells = cells[torch.rand(len(cells), generator=generator, device=device) < fraction]
         if len(cells) == 0:
             return
         size = torch.tensor(self.shape, device=device)
@@ -98,13 +98,13 @@ class OccupancyGrid(nn.Module):
         mine = slice(ranks.rank(), None, ranks.count())
         answer[cells[mine].unbind(-1)] = query(points[mine])
         answer = ranks.largest(answer)
-        spread = _grown(answer, self.dilation)
+        grown = _grown(answer, self.dilation)
         decay = torch.ones_like(self.value)
         decay[cells.unbind(-1)] = self.decay
         if self.maximum:
-            self.value = torch.maximum(self.value * decay, spread)
+            self.value = torch.maximum(self.value * decay, grown)
         else:
-            self.value = torch.lerp(spread, self.value, decay)
+            self.value = torch.lerp(grown, self.value, decay)
         self.value *= self.candidate
         mean = float(self.value[self.candidate].mean())
         self.occupied = self.candidate & (self.value > min(mean, self.threshold))
@@ -138,9 +138,16 @@ class OccupancyGrid(nn.Module):
             largest[at] = torch.maximum(largest[at], query(points, i))
         return finer & (largest > threshold)
 
+    def refine(self, occupied: Bool[Tensor, "*finer"]) -> None:
+        """Have these cells, of another shape over the same box, from now on."""
+        self.shape = tuple(occupied.shape)
+        self.value = torch.full(self.shape, self.fresh, device=occupied.device)
+        self.candidate = occupied.clone()
+        self.occupied = occupied.clone()
+
     @property
-    def occupied_share(self) -> float:
-        """Share of the box that is occupied."""
+    def occupied_fraction(self) -> float:
+        """Fraction of the box that is occupied."""
         return float(self.occupied.float().mean())
 
     def occupied_at(self, points: Float[Tensor, "n d"]) -> Bool[Tensor, " n"]:
@@ -179,7 +186,7 @@ class VisibleGrid(OccupancyGrid):
         maximum: bool = True,
     ) -> None:
         super().__init__(box, shape, threshold, decay, dilation, maximum)
-        self.unseen = unseen
+        self.unseen = self.fresh = unseen
         self.value.fill_(unseen)
 
     @torch.no_grad()
@@ -220,7 +227,7 @@ class VisibleGrid(OccupancyGrid):
         self,
         query: Callable[[Float[Tensor, "n d"]], Float[Tensor, " n"]],
         generator: torch.Generator,
-        share: float = 1.0,
+        fraction: float = 1.0,
     ) -> None:
         """Occupied are the cells seen lately, and their neighbours; the field is not asked."""
         seen = (self.value * self.candidate > self.threshold).float()

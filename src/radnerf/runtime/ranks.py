@@ -23,6 +23,8 @@ T = TypeVar("T")
 # at once, whatever this is.
 PATIENCE = timedelta(hours=12)
 
+_alone = False
+
 
 @contextmanager
 def joined() -> Iterator[None]:
@@ -58,8 +60,21 @@ def part_ways() -> None:
         dist.destroy_process_group()
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """While this lasts, this process is the only one: it waits for nobody."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
 def count() -> int:
     """How many processes train together."""
+    if _alone:
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
