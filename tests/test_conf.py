@@ -17,11 +17,11 @@ from radnerf.audio import MelExtractor
 from radnerf.errors import UserError
 from radnerf.experiment import run
 from radnerf.experiment.build import ClipFacts, portrait_config
+from radnerf.fields.occupancy import OccupancyGrid
 from radnerf.losses import PerceptualLips, StructuralLips
 from radnerf.metrics.lpips import Lpips
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
-from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.rendering.portrait import Portrait
 
 CONF = Path(__file__).parents[1] / "conf"

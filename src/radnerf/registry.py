@@ -43,8 +43,8 @@ BUILT_IN = (
     "radnerf.fields.head",
     "radnerf.fields.torso",
     "radnerf.heads.radiance",
-    "radnerf.rendering.head",
-    "radnerf.rendering.occupancy",
+    "radnerf.heads.marching",
+    "radnerf.fields.occupancy",
     "radnerf.torsos.planar",
 )
 

@@ -149,7 +149,7 @@ def test_frames_and_steps_are_refused_too(
         out = shade(*given)
         return replace(out, rgb=1 + out.rgb)
 
-    monkeypatch.setattr("radnerf.rendering.head.shade", wrong)
+    monkeypatch.setattr("radnerf.heads.marching.shade", wrong)
     report = complete(benchmark_frames(subject, "auto", 0.0, (16,)), (16,))
     assert all(report[key] is None for key in speeds)
     assert "parity.frame.psnr_db" in failures(report)

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from radnerf.experiment import run
-from radnerf.rendering.occupancy import OccupancyGrid, VisibleGrid
+from radnerf.fields.occupancy import OccupancyGrid, VisibleGrid
 from radnerf.runtime import ranks
 
 REPOSITORY = Path(__file__).parents[2]

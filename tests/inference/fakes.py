@@ -74,7 +74,7 @@ def make_bundle(n_frames=11, size=(40, 30), **changes):
 
 def make_portrait_config():
     """Settings of the smallest real portrait."""
-    fields, rendering = "radnerf.fields", "radnerf.rendering"
+    fields = "radnerf.fields"
     box = [[-0.4, -0.35, -0.35], [0.45, 0.35, 0.35]]
 
     def grid(dim):
@@ -82,7 +82,7 @@ def make_portrait_config():
         return {"_target_": f"{fields}.encodings.GridEncoding", "dim": dim, **sizes}
 
     def cells(box, shape):
-        target = f"{rendering}.occupancy.OccupancyGrid"
+        target = f"{fields}.occupancy.OccupancyGrid"
         return {"_target_": target, "box": box, "shape": shape, "threshold": 0.01}
 
     return {
@@ -101,7 +101,7 @@ def make_portrait_config():
                 "n_frames": 10,
             },
             "grid": cells(box, [8, 8, 8]),
-            "marching": {"_target_": f"{rendering}.head.Marching", "step": 0.05},
+            "marching": {"_target_": "radnerf.heads.marching.Marching", "step": 0.05},
         },
         "torso": {
             "_target_": "radnerf.torsos.planar.PlanarTorso",

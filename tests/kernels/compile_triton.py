@@ -144,11 +144,11 @@ def draw_frame(side: int) -> None:
     from radnerf.fields.conditioning import AudioCoordinate
     from radnerf.fields.encodings import GridEncoding
     from radnerf.fields.head import HeadField
+    from radnerf.fields.occupancy import OccupancyGrid
     from radnerf.fields.torso import TorsoField
     from radnerf.heads import RadianceHead
+    from radnerf.heads.marching import Marching
     from radnerf.rendering.frame_triton import TritonFrameRenderer
-    from radnerf.rendering.head import Marching
-    from radnerf.rendering.occupancy import OccupancyGrid
     from radnerf.rendering.portrait import Portrait
     from radnerf.torsos import PlanarTorso
 

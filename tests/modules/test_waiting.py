@@ -106,7 +106,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def subject(tmp_path: Path) -> Subject:
     torch.manual_seed(0)
     config = make_portrait_config()
-    config["head"]["grid"]["_target_"] = "radnerf.rendering.occupancy.VisibleGrid"
+    config["head"]["grid"]["_target_"] = "radnerf.fields.occupancy.VisibleGrid"
     path = tmp_path / "p.safetensors"
     make_bundle(portrait=config, weights=Portrait.from_config(config).state_dict()).save(path)
     subject = load_subject(path, DEVICE)

@@ -40,7 +40,7 @@ SMALL = (
     "torso.grid.shape=[8,8]",
     "model.marching_step=0.08",
     "model.max_samples=16",
-    "model.stages.joint.shown=[0,0]",
+    "model.stages.joint.landmark_driven=[0,0]",
 )
 COMBINATIONS = [
     [f"encoder={encoder}", f"conditioning={conditioning}", f"torso={torso}"]
@@ -181,7 +181,7 @@ def test_the_head_stage_refines_cameras_at_their_own_rate_and_the_torso_stage_do
     kernels.set_backend("reference")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         stages = compose("train", [*SMALL]).model.stages
-    stages.head.shown, stages.head.samples_per_step = [0, 0], None
+    stages.head.landmark_driven, stages.head.samples_per_step = [0, 0], None
     head, torso = (
         instantiate(stages[name], portrait=portrait, budget=Budget(steps=10), _convert_="object")
         for name in ("head", "torso")

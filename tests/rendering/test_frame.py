@@ -16,13 +16,13 @@ from torch import Tensor
 
 from radnerf import kernels
 from radnerf.errors import KernelUnavailable
+from radnerf.heads.marching import Marching
 from radnerf.kernels import available
 from radnerf.rendering import frame
 from radnerf.rendering.frame import FrameRenderer, PlainFrameRenderer, frame_renderer
 from radnerf.rendering.frame_cpu import CpuFrameRenderer
 from radnerf.rendering.frame_parts import steps_to_occupied
 from radnerf.rendering.frame_triton import TritonFrameRenderer
-from radnerf.rendering.head import Marching
 from radnerf.rendering.portrait import Portrait
 
 pytestmark = pytest.mark.usefixtures("several_threads")

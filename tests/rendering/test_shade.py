@@ -15,10 +15,10 @@ from radnerf import kernels
 from radnerf.fields.conditioning import AudioCoordinate, Concatenation
 from radnerf.fields.encodings import GridEncoding
 from radnerf.fields.head import HeadField
+from radnerf.fields.occupancy import OccupancyGrid
+from radnerf.heads.marching import Marching, render_head
 from radnerf.rendering import head as rendering_head
 from radnerf.rendering import shade as shading
-from radnerf.rendering.head import Marching, render_head
-from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.types import Rays
 
 pytestmark = pytest.mark.usefixtures("several_threads")

@@ -115,7 +115,7 @@ def portrait_config(
     eye_range: EyeRange,
 ) -> dict[str, Any]:
     """Settings of the public network, as Portrait.from_config takes them."""
-    fields, rendering = "radnerf.fields", "radnerf.rendering"
+    fields = "radnerf.fields"
     height, width = size
 
     def grid(dim: int, **layout: bool) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def portrait_config(
         return {"_target_": target, "dim": dim, "drop_folded_axes": True, **layout}
 
     def cells(box: Any, shape: tuple[int, ...], threshold: float) -> dict[str, Any]:
-        target = f"{rendering}.occupancy.OccupancyGrid"
+        target = f"{fields}.occupancy.OccupancyGrid"
         return {"_target_": target, "box": box, "shape": list(shape), "threshold": threshold}
 
     return {
@@ -151,7 +151,7 @@ def portrait_config(
                 (CELLS, SLAB.stop - SLAB.start, CELLS),
                 DENSITY_THRESHOLD,
             ),
-            "marching": {"_target_": f"{rendering}.head.Marching"},
+            "marching": {"_target_": "radnerf.heads.marching.Marching"},
         },
         "torso": {
             "_target_": "radnerf.torsos.planar.PlanarTorso",

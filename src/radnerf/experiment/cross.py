@@ -13,12 +13,13 @@ from rich.progress import track
 from radnerf.audio import load_audio
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
-from radnerf.experiment.evaluate import GIVE_BACK_EVERY, SyncMetric, heard_values
+from radnerf.experiment.evaluate import GIVE_BACK_EVERY
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.driver import Driver
 from radnerf.inference.tracks import ping_pong
 from radnerf.inference.video import Sound, VideoWriter
+from radnerf.metrics.frames import SyncMetric, heard_values
 from radnerf.metrics.landmarks import FaceLandmarks
 from radnerf.metrics.offset import AudioOffset
 from radnerf.metrics.syncnet import face_boxes

@@ -13,12 +13,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from jaxtyping import Float, Int
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from radnerf import kernels
 from radnerf.callbacks import (
@@ -34,11 +32,9 @@ from radnerf.errors import UserError
 from radnerf.experiment import launch
 from radnerf.experiment.build import build_portrait, check_restorable
 from radnerf.experiment.compile import compile_ahead
-from radnerf.experiment.evaluate import encode
+from radnerf.experiment.finish import finalize, portrait_file, remember_rest
 from radnerf.experiment.folder import RunFolder, write_text
 from radnerf.experiment.measure import PORTRAIT, find_portrait, measure, measure_again
-from radnerf.fields.audio_net import mouth_codes, rest_code, smooth_track
-from radnerf.inference.bundle import PortraitBundle
 from radnerf.loggers import close, note_results
 from radnerf.metrics.report import write_metrics
 from radnerf.modules.budget import Budget
@@ -186,7 +182,7 @@ def _train_and_test(
     taught = bool(config.model.stages.head.warm_start_steps)
     remember_rest(portrait, data, taught)
     finalize(portrait, data)
-    bundle = _bundle(clip_id, data, portrait)
+    bundle = portrait_file(clip_id, data, portrait)
     bundle.save(folder.path / PORTRAIT)
     _say(f"portrait: {folder.path / PORTRAIT}")
     if "test" not in stages:
@@ -270,67 +266,12 @@ def _train(
     return control.stop
 
 
-@torch.no_grad()
-def remember_rest(portrait: Portrait, data: ClipDataModule, taught: bool) -> None:
-    """Give the portrait the audio code of its closed mouth.
-
-    Args:
-        taught: the codes stand for mouth shapes (see mouth_codes), so that no audio is needed.
-    """
-    portrait.eval()
-    frames = torch.arange(data.clip.n_train)
-    if taught:
-        codes = mouth_codes(data.mouth[frames], portrait.audio_net.code_dim)
-    else:
-        codes = encode(portrait, data, frames)
-    portrait.rest_code.copy_(rest_code(codes, data.mouth_opening[frames].to(codes.device)))
-
-
-@torch.no_grad()
-def finalize(portrait: Portrait, data: ClipDataModule, n_codes: int = 16) -> None:
-    """Make the head ready for frames, by mouths and eyes far from each other."""
-    portrait.eval()
-    codes = smooth_track(encode(portrait, data, torch.arange(data.clip.n_train)))
-    eye = torch.linspace(float(data.eye.min()), float(data.eye.max()), n_codes)
-    shuffle = torch.randperm(n_codes, generator=torch.Generator().manual_seed(0))
-    portrait.finalize(codes[farthest_points(codes, n_codes)], eye[shuffle].to(codes.device))
-
-
-def farthest_points(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " count"]:
-    """Indices of points of which each is as far as possible from those before it."""
-    chosen = [(points - points.mean(0)).norm(dim=1).argmin()]
-    distance = (points - points[chosen[0]]).norm(dim=1)
-    for _ in range(count - 1):
-        chosen.append(distance.argmax())
-        distance = distance.minimum((points - points[chosen[-1]]).norm(dim=1))
-    return torch.stack(chosen)
-
-
 def _save_weights(portrait: Portrait, path: Path) -> None:
     temporary = path.with_suffix(".tmp")
     save_file(
         {name: value.contiguous() for name, value in portrait.state_dict().items()}, temporary
     )
     temporary.replace(path)
-
-
-def _bundle(clip_id: str, data: ClipDataModule, portrait: Portrait) -> PortraitBundle:
-    return PortraitBundle(
-        id=clip_id,
-        portrait=portrait.config,
-        weights=portrait.state_dict(),
-        extractor=data.extractor.settings,
-        poses=data.poses if portrait.cameras is None else portrait.cameras.poses(data.poses),
-        eye=data.eye,
-        torso_motion=data.frames.torso_motion,
-        focal=data.clip.focal,
-        centre=data.clip.centre,
-        size=data.clip.size,
-        fps=data.clip.fps,
-        background=data.frames.background,
-        n_train=data.clip.n_train,
-        audio_offset=data.audio_offset,
-    )
 
 
 def _only_tests(config: DictConfig) -> bool:

@@ -96,7 +96,7 @@ class TorsoField(nn.Module):
         code_dim: int = 8,
         deform_hidden: int = 64,
         hidden: int = 32,
-        normalise_pose: bool = True,
+        normalise_pose: bool = False,
         anchors: HeadAnchors | None = None,
         deforms: bool = True,
         tracked: bool = True,

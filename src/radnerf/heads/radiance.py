@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from radnerf.fields.head import HeadField, HeadState
+from radnerf.fields.occupancy import OccupancyGrid
 from radnerf.geometry.hull import cell_centres
 from radnerf.heads.base import Head, rate_groups
+from radnerf.heads.marching import Marching, render_head
 from radnerf.registry import component
-from radnerf.rendering.head import Marching, render_head
-from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.types import Rays, RenderOutput, Samples
 
 POINTS_AT_ONCE = 1 << 17  # that the field is asked about

@@ -20,6 +20,14 @@ RENAMED = {
 }
 
 
+# Parts that were elsewhere in version 2.
+MOVED = {
+    "radnerf.rendering.head.Marching": "radnerf.heads.marching.Marching",
+    "radnerf.rendering.occupancy.OccupancyGrid": "radnerf.fields.occupancy.OccupancyGrid",
+    "radnerf.rendering.occupancy.VisibleGrid": "radnerf.fields.occupancy.VisibleGrid",
+}
+
+
 def from_version_2(
     facts: Mapping[str, Any], tensors: Mapping[str, Tensor], weight: str
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -48,13 +56,13 @@ def from_version_2(
         "head": {
             "_target_": "radnerf.heads.radiance.RadianceHead",
             "field": head,
-            "grid": old["head_grid"],
-            "marching": old["marching"],
+            "grid": _moved(old["head_grid"]),
+            "marching": _moved(old["marching"]),
         },
         "torso": {
             "_target_": "radnerf.torsos.planar.PlanarTorso",
             "field": torso,
-            "grid": old["torso_grid"],
+            "grid": _moved(old["torso_grid"]),
         },
     }
     if "cameras" in old:
@@ -66,6 +74,11 @@ def from_version_2(
         rest | {"portrait": portrait, "audio_offset": facts["lead"]},
         tensors | {"eye": opening},
     )
+
+
+def _moved(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A part where it is now."""
+    return {**part, "_target_": MOVED.get(part["_target_"], part["_target_"])}
 
 
 def _renamed(name: str, weight: str) -> str:

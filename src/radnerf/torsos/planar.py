@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from radnerf.fields.occupancy import OccupancyGrid
 from radnerf.fields.torso import TorsoField, TorsoState
 from radnerf.registry import component
-from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.runtime.devices import host_waits
 from radnerf.torsos.base import Torso
 

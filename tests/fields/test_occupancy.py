@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from radnerf.rendering.occupancy import OccupancyGrid, VisibleGrid
+from radnerf.fields.occupancy import OccupancyGrid, VisibleGrid
 
 BOX = ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
 

@@ -5,9 +5,9 @@ import torch
 from radnerf.fields.conditioning import AudioCoordinate
 from radnerf.fields.encodings import GridEncoding
 from radnerf.fields.head import HeadField, truncated_exp
+from radnerf.fields.occupancy import VisibleGrid
+from radnerf.heads.marching import Marching, render_head
 from radnerf.losses import distortion
-from radnerf.rendering.head import Marching, render_head
-from radnerf.rendering.occupancy import VisibleGrid
 from radnerf.types import Rays, Samples
 
 OFFSETS = torch.tensor([0, 3, 3, 7])
@@ -73,21 +73,21 @@ def test_driving_signals_reach_what_they_should() -> None:
     frame = torch.arange(40) % 2
     code = torch.zeros(2, 64)
     index = torch.tensor([-1, -1])
-    open_eyes = head.state(code, torch.tensor([0.25, 0.25]), index)
+    open_eyes = head.state(code, torch.tensor([1.0, 1.0]), index)
     base = head(x, d, frame, open_eyes)
 
-    shut = head(x, d, frame, head.state(code, torch.tensor([0.0, 0.25]), index))
+    shut = head(x, d, frame, head.state(code, torch.tensor([0.0, 1.0]), index))
     changed = (shut.density - base.density).abs() > 1e-6
     assert changed[frame == 0].all() and not changed[frame == 1].any()
     assert torch.equal(shut.ambient, base.ambient)
 
     louder = code.clone()
     louder[1] = 1.0
-    spoken = head(x, d, frame, head.state(louder, torch.tensor([0.25, 0.25]), index))
+    spoken = head(x, d, frame, head.state(louder, torch.tensor([1.0, 1.0]), index))
     moved = (spoken.ambient - base.ambient).abs().sum(-1) > 1e-6
     assert moved[frame == 1].all() and not moved[frame == 0].any()
 
-    dressed = head(x, d, frame, head.state(code, torch.tensor([0.25, 0.25]), torch.tensor([0, -1])))
+    dressed = head(x, d, frame, head.state(code, torch.tensor([1.0, 1.0]), torch.tensor([0, -1])))
     assert torch.equal(dressed.density, base.density)
     assert ((dressed.rgb - base.rgb).abs().sum(-1) > 0)[frame == 0].all()
 

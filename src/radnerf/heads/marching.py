@@ -10,10 +10,10 @@ from torch import Tensor
 
 from radnerf.errors import UserError
 from radnerf.fields.head import HeadField, HeadState
+from radnerf.fields.occupancy import OccupancyGrid
 from radnerf.kernels.composite import composite
 from radnerf.kernels.march import march
 from radnerf.registry import component
-from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.rendering.shade import can_shade, shade
 from radnerf.types import Rays, RenderOutput, Samples
 
