@@ -7,7 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from radnerf.callbacks.step import StepControl
+from radnerf.callbacks.step import StepControl, callback_of
 from radnerf.modules.stage import StageModule
 from radnerf.runtime.memory import give_back
 
@@ -19,14 +19,10 @@ class StageCheckpoint(pl.Callback):
     Each time also returns the memory that training has freed (see radnerf.runtime.memory).
 
     Args:
-        path: of the checkpoint.
-        control: knows of signals.
         every_s: seconds between two checkpoints.
     """
 
-    def __init__(self, path: Path, control: StepControl, every_s: float = 20.0) -> None:
-        self.path = path
-        self.control = control
+    def __init__(self, every_s: float = 20.0) -> None:
         self.every_s = every_s
         self._last = 0.0
 
@@ -38,17 +34,24 @@ class StageCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, *_args: Any
     ) -> None:
         assert isinstance(module, StageModule)
+        control = callback_of(trainer, StepControl)
+        stop = control is not None and control.stop
         # The same seconds on all devices, which have to save together.
-        if self.control.stop or module.budget.elapsed_s - self._last >= self.every_s:
-            self.save(trainer)
+        if stop or module.budget.elapsed_s - self._last >= self.every_s:
+            self.save(trainer, checkpoint_of(Path(trainer.default_root_dir), module.name))
             self._last = module.budget.elapsed_s
-        if self.control.stop:
+        if stop:
             trainer.should_stop = True
 
-    def save(self, trainer: pl.Trainer) -> None:
+    def save(self, trainer: pl.Trainer, path: Path) -> None:
         """Write the checkpoint now."""
-        temporary = self.path.with_suffix(".tmp")
+        temporary = path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            temporary.replace(self.path)
+            temporary.replace(path)
         give_back()
+
+
+def checkpoint_of(folder: Path, stage: str) -> Path:
+    """The checkpoint of a stage in a run's folder."""
+    return folder / "checkpoints" / f"{stage}.ckpt"

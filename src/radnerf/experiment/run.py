@@ -19,13 +19,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from radnerf import kernels
-from radnerf.callbacks import (
-    ExponentialMovingAverage,
-    Preview,
-    StageCheckpoint,
-    StageProgress,
-    StepControl,
-)
+from radnerf.callbacks import StepControl, checkpoint_of
 from radnerf.data.clip import read_image
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
@@ -238,7 +232,7 @@ def _train(
     Returns:
         Number of the signal that ended it, or 0.
     """
-    checkpoint = path / "checkpoints" / f"{module.name}.ckpt"
+    checkpoint = checkpoint_of(path, module.name)
     resume = ranks.of_first(checkpoint.is_file())
     first_step = 0
     if resume:
@@ -246,19 +240,15 @@ def _train(
         first_step = int(saved["global_step"])
         _say(f"{module.name}: from step {first_step}")
     data.use(module.sampling, first_step)
-    control, ema = StepControl(), ExponentialMovingAverage(**config.model.ema)
+    control = StepControl()
+    chosen = [instantiate(settings) for settings in config.callbacks.values() if settings]
     trainer = launch.make_trainer(
         config.trainer,
         max_steps=-1,
         max_epochs=1,
         logger=logger or False,
-        callbacks=[
-            control,
-            ema,
-            StageCheckpoint(checkpoint, control, config.checkpoint_every_s),
-            StageProgress(),
-            Preview(path / "previews", ema, n_pictures=config.previews),
-        ],
+        default_root_dir=str(path),
+        callbacks=[control, *chosen],
     )
     trainer.fit(
         module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True
