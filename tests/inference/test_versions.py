@@ -57,6 +57,7 @@ def version_2(path: Path, portrait: Portrait, **head: Any) -> None:
         for now, before in BEFORE.items():
             if name.startswith(now):
                 name = before + name[len(now) :]
+                break
         tensors[f"weights/{name}"] = value.clone()
     metadata = {"format": "radnerf-portrait", "version": "2", "facts": json.dumps(facts)}
     save_file(tensors, path, metadata)
@@ -70,7 +71,8 @@ def portrait(eye_input: list[float]) -> Portrait:
     with torch.no_grad():
         for encoder in (made.head.field.spatial, made.torso.field.grid):
             encoder.table.uniform_(-1, 1)
-        made.head.field.sigma_net.weights[-1][0] *= 10
+        made.head.field.sigma_net.weights[-1][0].abs_().mul_(4)
+        made.head.field.color_net.weights[-1] *= 20
     return made
 
 
@@ -102,8 +104,8 @@ def test_the_frames_are_the_same(
     torch.testing.assert_close(bundle.eye, expected, atol=1e-5, rtol=1e-5)
     again = load_portrait(bundle).eval()
     for opening in (0.0, 0.6, 1.0):
-        np.testing.assert_allclose(frame(again, opening), frame(made, opening), atol=2e-4)
-    assert np.abs(frame(made, 0.0) - frame(made, 1.0)).max() > 0.01, "eyes are to be seen"
+        np.testing.assert_allclose(frame(again, opening), frame(made, opening), atol=1e-4)
+    assert np.abs(frame(made, 0.0) - frame(made, 1.0)).max() > 0.002, "eyes are to be seen"
 
 
 def test_what_is_saved_is_of_this_version(tmp_path: Path) -> None:

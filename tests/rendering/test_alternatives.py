@@ -17,6 +17,7 @@ from inference.fakes import make_bundle, turned
 
 from radnerf import kernels
 from radnerf.errors import KernelUnavailable
+from radnerf.experiment.build import ClipFacts, portrait_config
 from radnerf.fields.cameras import CameraRefinement
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector

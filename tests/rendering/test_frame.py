@@ -16,6 +16,7 @@ from torch import Tensor
 
 from radnerf import kernels
 from radnerf.errors import KernelUnavailable
+from radnerf.experiment.build import ClipFacts, portrait_config
 from radnerf.heads.marching import Marching
 from radnerf.kernels import available
 from radnerf.rendering import frame
