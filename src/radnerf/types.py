@@ -52,7 +52,7 @@ class Conditioning:
     eye: Float[Tensor, " f"]  # opening of the eyes: 0 shut, 1 as this person has them open
     pose: Float[Tensor, "f 6"]  # head pose: Euler XYZ in radians, translation in world units
     index: Int[Tensor, " f"]  # training frame of the appearance code; -1 for the zero code
-    torso: Float[Tensor, "f 3"]  # shift and turn of the torso in the image, geometry/motion.py
+    torso: Float[Tensor, "f 3"]  # shift and rotation of the torso in the image, geometry/motion.py
 
 
 @dataclass

@@ -31,7 +31,7 @@ def rays_of(poses: Tensor) -> Rays:
 
 
 def scene() -> tuple[HeadField, OccupancyGrid, HeadState]:
-    """A smooth coloured cloud that nobody needs to learn."""
+    """A smooth colored cloud that nobody needs to learn."""
     torch.manual_seed(0)
     grid = GridEncoding(3, n_levels=2, n_features=4, base_resolution=4, finest_resolution=7)
     field = HeadField(grid, Concatenation(), BOX, n_frames=1, code_dim=2, hidden=16)

@@ -82,7 +82,7 @@ def made(choices: list[str]) -> tuple[Portrait, StageModule]:
 
 
 def batch() -> Batch:
-    """Every pixel of three frames, in random colours."""
+    """Every pixel of three frames, in random colors."""
     generator = torch.Generator().manual_seed(1)
     height, width = SIZE
     poses = torch.stack([turned(angle) for angle in (-8, 0, 9)])
@@ -91,13 +91,13 @@ def batch() -> Batch:
     )
     frame, uv = frame.flatten(), torch.stack([column, row], -1).view(-1, 2) + 0.5
     n = len(frame)
-    colours = torch.rand(3, n, 3, generator=generator)
+    colors = torch.rand(3, n, 3, generator=generator)
     return Batch(
         rays=Rays(*rays_through(poses, frame, uv, *VIEW[:2]), frame),
         xy=uv / torch.tensor([width, height]) * 2 - 1,
-        target=colours[0],
-        behind=colours[1],
-        background=colours[2],
+        target=colors[0],
+        behind=colors[1],
+        background=colors[2],
         torso_alpha=torch.rand(n, generator=generator),
         head=torch.ones(n, dtype=torch.bool),
         face=torch.ones(n, dtype=torch.bool),

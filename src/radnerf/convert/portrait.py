@@ -49,20 +49,20 @@ def convert(checkpoint: Path, clip: Path | None, out: Path, extractor: str | Non
         raise UserError(f"--out {out} would replace a file that is being read: choose another.")
     public = read_checkpoint(checkpoint)
     width = audio_width(public)
-    hearing = extractor_settings(extractor, width)
+    settings = extractor_settings(extractor, width)
     source = Source.open(clip)
     limits = eye_range(source.eye[: source.n_train].numpy())
     portrait = to_portrait(public, source.size, source.n_train, limits)
     rest, found = resting_mouth(portrait, source)
     portrait.rest_code.copy_(rest)
     features = source.features(width)
-    if hearing["name"] == "features":
-        hearing["file"] = features[0] if features else FEATURE_FILES[-1]
+    if settings["name"] == "features":
+        settings["file"] = features[0] if features else FEATURE_FILES[-1]
     bundle = PortraitBundle(
         id=source.id,
         portrait=portrait.config,
         weights=portrait.state_dict(),
-        extractor=hearing,
+        extractor=settings,
         poses=source.poses,
         eye=eye_opening(source.eye, limits),
         torso_motion=source.poses.new_zeros(len(source.poses), 3),  # learned with the deformation
@@ -91,7 +91,7 @@ def convert(checkpoint: Path, clip: Path | None, out: Path, extractor: str | Non
     height, wide = source.size
     summary = (
         f"{out}: {parts} of {checkpoint.name}{step}, {wide} x {height} pixels, "
-        f"{len(source.poses)} poses, audio features {width} wide ({hearing['name']})"
+        f"{len(source.poses)} poses, audio features {width} wide ({settings['name']})"
     )
     return Done(summary, warnings)
 

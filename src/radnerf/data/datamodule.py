@@ -157,10 +157,10 @@ class ClipDataModule(pl.LightningDataModule):
         self.frames = FrameStore.open(self.clip, self.report)
         for note in self.clip.notes if ranks.rank() == 0 else ():
             log.warning(note)
-        heard, fps = self.clip.audio_ids, self.clip.fps
-        n_audio, order = int(heard.max()) + 1, np.argsort(heard)
+        audio_ids, fps = self.clip.audio_ids, self.clip.fps
+        n_audio, order = int(audio_ids.max()) + 1, np.argsort(audio_ids)
         landmarks = self.frames.landmarks.numpy()
-        opening = np.interp(np.arange(n_audio), heard[order], mouth_opening(landmarks)[order])
+        opening = np.interp(np.arange(n_audio), audio_ids[order], mouth_opening(landmarks)[order])
         self.audio_offset = mouth_lead(opening, load_audio(self.root / "aud.wav"), fps)
         if isinstance(self.extractor, FeatureFile):
             self.extractor = self.extractor.found(self.root)
@@ -170,7 +170,7 @@ class ClipDataModule(pl.LightningDataModule):
         basis = MouthBasis.fit(landmarks[: self.clip.n_train])
         self.mouth = torch.from_numpy(basis.coefficients(landmarks))
         self.mouth_opening = torch.from_numpy(mouth_opening(landmarks))
-        self.audio_ids = torch.from_numpy(heard)
+        self.audio_ids = torch.from_numpy(audio_ids)
         self.poses = torch.from_numpy(self.clip.poses)
         self.pose_vectors = head_pose_vector(self.poses.double()).float()
         self.eye_range = eye_range(self.clip.eye[: self.clip.n_train])

@@ -19,7 +19,7 @@ from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.driver import Driver
 from radnerf.inference.tracks import ping_pong
 from radnerf.inference.video import Sound, VideoWriter
-from radnerf.metrics.frames import SyncMetric, heard_values
+from radnerf.metrics.frames import SyncMetric, audio_offset_values
 from radnerf.metrics.landmarks import FaceLandmarks
 from radnerf.metrics.offset import AudioOffset
 from radnerf.metrics.syncnet import face_boxes
@@ -53,7 +53,7 @@ def evaluate_cross(
     faces = data.frames.landmarks[held_out].numpy()[ping_pong(len(frames), len(tracks["poses"]))]
     boxes = face_boxes(faces)
     sync = SyncMetric.open(syncnet, wave, clip.fps, ("cross",))
-    heard = AudioOffset(wave, clip.fps)
+    offset = AudioOffset(wave, clip.fps)
     values: dict[str, Any] = {"cross.audio": Path(audio).name, "cross.frames": len(frames)}
     with ExitStack() as stack:
         try:
@@ -70,7 +70,7 @@ def evaluate_cross(
             sync.update({"cross": frame}, boxes[i])
             if detector is not None:
                 opening = mouth_opening(detector.track([frame]).numpy())
-                heard.update(torch.from_numpy(opening))
+                offset.update(torch.from_numpy(opening))
     if detector is not None:
-        values |= heard_values("cross", heard)
+        values |= audio_offset_values("cross", offset)
     return values | sync.compute()

@@ -178,7 +178,7 @@ def pretrain_audio_net(
     """Teach a fresh audio net the codes of the training frames' mouth shapes, in seconds.
 
     On twenty seconds of speech, cut in ten, 250 steps leave 72 % of the mouth shapes of a part that
-    was left out unexplained, 500 leave 59 %; from 700 on unheard speech gets worse. Everything
+    was left out unexplained, 500 leave 59 %; from 700 on other speech gets worse. Everything
     stays on the net's device.
 
     Args:
@@ -192,8 +192,8 @@ def pretrain_audio_net(
     )
     for _ in range(n_steps):
         frame = torch.randint(len(codes), (24,), generator=generator, device=device)
-        heard = audio(frame) if augment is None else augment(audio(frame), generator)
-        loss = (net(heard) - codes[frame]).square().sum(-1).mean()
+        windows = audio(frame) if augment is None else augment(audio(frame), generator)
+        loss = (net(windows) - codes[frame]).square().sum(-1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -31,7 +31,7 @@ class HeadState:
 
 @component("field")
 class HeadField(nn.Module):
-    """Density, colour and what the audio moves of points in the head's box.
+    """Density, color and what the audio moves of points in the head's box.
 
     Args:
         spatial: encoder of places in the box.

@@ -66,7 +66,7 @@ class HeadAnchors(nn.Module):
 
 @component("field")
 class TorsoField(nn.Module):
-    """Colour and coverage of image points, one sample a pixel.
+    """Color and coverage of image points, one sample a pixel.
 
     Args:
         grid: encoder of the deformed image plane.

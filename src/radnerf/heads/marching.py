@@ -53,7 +53,7 @@ def render_head(
     jitter: Float[Tensor, " n"] | None = None,
     capacity: int | None = None,
 ) -> tuple[RenderOutput, Samples]:
-    """Render rays through the head; colours are premultiplied by alpha.
+    """Render rays through the head; colors are premultiplied by alpha.
 
     Args:
         state: rows that rays.frame refers to.

@@ -39,7 +39,7 @@ def eye_error(
 ) -> Float[Tensor, ""]:
     """Mean squared error over all rays, of those at the eyes in proportion to how shut these are.
 
-    Shut eyes are a few pixels of a few frames: in the colour error alone they hardly count.
+    Shut eyes are a few pixels of a few frames: in the color error alone they hardly count.
     """
     error = ((prediction - target) ** 2).mean(-1)
     return torch.mean(error * (eyes * closed))

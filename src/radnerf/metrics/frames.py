@@ -55,7 +55,7 @@ class MouthMetrics:
 
     def __post_init__(self) -> None:
         self.offset = MouthOffset(self.fps)
-        self.heard = {name: AudioOffset(self.wave, self.fps) for name in ("full", "truth")}
+        self.audio_offsets = {name: AudioOffset(self.wave, self.fps) for name in ("full", "truth")}
 
     @classmethod
     def open(cls, wave: Float[np.ndarray, " samples"], fps: float) -> MouthMetrics:
@@ -79,8 +79,8 @@ class MouthMetrics:
                         torch.from_numpy(mouth_opening(x.numpy())) for x in (found, true)
                     )
                     self.offset.update(opened, truly)
-                    self.heard["full"].update(opened)
-                    self.heard["truth"].update(truly)
+                    self.audio_offsets["full"].update(opened)
+                    self.audio_offsets["truth"].update(truly)
 
     def compute(self) -> dict[str, Any]:
         if self.detector is None:
@@ -94,12 +94,12 @@ class MouthMetrics:
             for name, metric in self.correlation.items()
         }
         values = distance | correlation | {"full.offset_ms": float(self.offset.compute())}
-        for name, metric in self.heard.items():
-            values |= heard_values(name, metric)
+        for name, metric in self.audio_offsets.items():
+            values |= audio_offset_values(name, metric)
         return values
 
 
-def heard_values(name: str, metric: AudioOffset) -> dict[str, Any]:
+def audio_offset_values(name: str, metric: AudioOffset) -> dict[str, Any]:
     """Figures of a mouth against its sound, with the reason where there are none."""
     values: dict[str, Any] = {f"{name}.audio_{k}": float(v) for k, v in metric.compute().items()}
     if np.isnan(values[f"{name}.audio_offset_ms"]):

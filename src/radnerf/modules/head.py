@@ -57,7 +57,7 @@ class HeadStage(StageModule):
                 self.portrait.head.before_step(self.head_state(batch), self.generator(0))
 
     def head_state(self, batch: Batch) -> Any:
-        """What drives the head in this step: the mouth as seen, or the audio as heard."""
+        """What drives the head in this step: landmarks, or the audio."""
         driving = batch.conditioning
         if self.chance(2) < self.landmark_driven_fraction:
             codes = self.landmark_codes[driving.index]

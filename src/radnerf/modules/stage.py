@@ -1,4 +1,4 @@
-"""What all training stages share: optimiser groups, schedule by budget, checkpoint contents."""
+"""What all training stages share: optimizer groups, schedule by budget, checkpoint contents."""
 
 from __future__ import annotations
 
