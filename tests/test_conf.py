@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from radnerf.audio import MelExtractor
 from radnerf.errors import UserError
 from radnerf.experiment import run
-from radnerf.experiment.build import ClipFacts, portrait_config
+from radnerf.experiment.build import ClipFacts, build_stage, portrait_config
 from radnerf.fields.occupancy import OccupancyGrid
 from radnerf.losses import PerceptualLips, StructuralLips
 from radnerf.metrics.lpips import Lpips
@@ -60,8 +60,8 @@ def test_every_choice_constructs(
     monkeypatch.setitem(sys.modules, "tinycudann", stand_in())
     config = composed(choice, *GIVEN.get(choice, []))
     built = portrait(config)
-    for name, settings in config.model.stages.items():
-        module = instantiate(settings, portrait=built, budget=Budget(steps=1), _convert_="object")
+    for name in config.model.stages:
+        module = build_stage(config, name, built, Budget(steps=1))
         assert isinstance(module, StageModule) and module.name == name
         assert list(module.trained_parameters())
         module.configure_optimizers()
@@ -198,12 +198,7 @@ def test_the_papers_numbers() -> None:
     assert not torso.field.normalise_pose
     assert head.marching.max_samples == 16
     assert head.marching.step == pytest.approx(2 * 3**0.5 / 128, rel=1e-12)
-    modules = {
-        name: instantiate(
-            config.model.stages[name], portrait=built, budget=budget, _convert_="object"
-        )
-        for name, budget in budgets.items()
-    }
+    modules = {name: build_stage(config, name, built, budget) for name, budget in budgets.items()}
     head, lips = modules["head"], modules["lips"]
     assert head.landmark_driven == lips.landmark_driven == (0.0, 0.0) and not head.warm_start_steps
     assert (head.rates.grid, head.rates.net) == (5e-3, 5e-4)

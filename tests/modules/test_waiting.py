@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from inference.fakes import make_bundle, make_portrait_config
 from kernels.devices import device_of
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,6 +21,7 @@ from radnerf import kernels
 from radnerf.benchmark.__main__ import CONF
 from radnerf.benchmark.portraits import Subject, load_subject
 from radnerf.benchmark.training import make_batch, step
+from radnerf.experiment.build import build_stage
 from radnerf.modules import rays
 from radnerf.modules.budget import Budget
 from radnerf.modules.counts import LateCount
@@ -123,14 +122,10 @@ def subject(tmp_path: Path) -> Subject:
 
 def make_stage(name: str, kind: type[StageModule], subject: Subject) -> StageModule:
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        stage = compose("train").model.stages[name]
-    settings = {"_target_": f"{__name__}.{kind.__name__}"}
-    module = instantiate(
-        OmegaConf.merge(stage, settings),
-        portrait=subject.portrait,
-        budget=Budget(steps=1000),
-        _convert_="object",
-    ).to(DEVICE)
+        config = compose("train")
+    target = f"{__name__}.{kind.__name__}"
+    module = build_stage(config, name, subject.portrait, Budget(steps=1000), _target_=target)
+    module.to(DEVICE)
     module.setup("fit")
     return module
 

@@ -12,12 +12,11 @@ import pytest
 import torch
 from fields.tinycuda import stand_in
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from inference.fakes import make_bundle, turned
 
 from radnerf import kernels
 from radnerf.errors import KernelUnavailable
-from radnerf.experiment.build import ClipFacts, portrait_config
+from radnerf.experiment.build import ClipFacts, build_stage, portrait_config
 from radnerf.fields.cameras import CameraRefinement
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector
@@ -76,9 +75,7 @@ def made(choices: list[str]) -> tuple[Portrait, StageModule]:
     facts = ClipFacts(6, N_FRAMES, ((-0.4, -0.3, -0.4), (0.4, 0.3, 0.4)), (0.0, 0.25))
     torch.manual_seed(0)
     portrait = Portrait.from_config(portrait_config(config, facts))
-    joint = config.model.stages.joint
-    module = instantiate(joint, portrait=portrait, budget=Budget(steps=10), _convert_="object")
-    return portrait, module
+    return portrait, build_stage(config, "joint", portrait, Budget(steps=10))
 
 
 def batch() -> Batch:
@@ -181,11 +178,13 @@ def test_the_head_stage_refines_cameras_at_their_own_rate_and_the_torso_stage_do
     portrait.cameras = CameraRefinement(N_FRAMES)
     kernels.set_backend("reference")
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        stages = compose("train", [*SMALL]).model.stages
-    stages.head.landmark_driven, stages.head.samples_per_step = [0, 0], None
+        config = compose("train", [*SMALL])
     head, torso = (
-        instantiate(stages[name], portrait=portrait, budget=Budget(steps=10), _convert_="object")
-        for name in ("head", "torso")
+        build_stage(config, name, portrait, Budget(steps=10), **changes)
+        for name, changes in (
+            ("head", {"landmark_driven": [0, 0], "samples_per_step": None}),
+            ("torso", {}),
+        )
     )
     assert portrait.cameras not in torso.trained_parts
     cameras = set(portrait.cameras.parameters())

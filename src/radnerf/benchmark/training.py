@@ -9,8 +9,6 @@ from typing import Any, cast
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from radnerf import kernels
@@ -18,6 +16,7 @@ from radnerf.audio.mouth import N_COEFFICIENTS
 from radnerf.benchmark.portraits import Subject
 from radnerf.benchmark.report import FAILED, Report, refuse
 from radnerf.benchmark.timing import measure
+from radnerf.experiment.build import build_stage
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.heads import RadianceHead
@@ -71,13 +70,14 @@ def benchmark_training(
         refused: why no speed may be given, whatever the loss is.
     """
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-        stage = compose("train").model.stages.head
-    settings = {"_target_": f"{__name__}.BenchmarkedHead"}
-    module = instantiate(
-        OmegaConf.merge(stage, settings),
-        portrait=subject.portrait,
-        budget=Budget(steps=1000),
-        _convert_="object",
+        config = compose("train")
+    stage = config.model.stages.head
+    module: Any = build_stage(
+        config,
+        "head",
+        subject.portrait,
+        Budget(steps=1000),
+        _target_=f"{__name__}.BenchmarkedHead",
     ).to(subject.portrait.rest_code.device)
     module.setup("fit")
     optimizer = module.configure_optimizers()["optimizer"]

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from radnerf.audio import Extractor, FeatureFile, make_extractor
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
+from radnerf.modules.budget import Budget
+from radnerf.modules.stage import StageModule
 from radnerf.rendering.portrait import Portrait
 
 REFINEMENT = "radnerf.fields.cameras.CameraRefinement"
@@ -49,6 +52,24 @@ def build_portrait(config: DictConfig, data: ClipDataModule) -> Portrait:
     train = slice(data.clip.n_train)
     portrait.torso.fit(data.pose_vectors[train], data.frames.torso_motion[train])
     return portrait
+
+
+def build_stage(
+    config: DictConfig, name: str, portrait: Portrait, budget: Budget, **changes: Any
+) -> StageModule:
+    """A training stage of a config.
+
+    Args:
+        changes: to its settings, such as another `_target_`.
+    """
+    stage: StageModule = instantiate(
+        OmegaConf.merge(config.model.stages[name], changes),
+        portrait=portrait,
+        budget=budget,
+        seed=config.seed,
+        _convert_="object",
+    )
+    return stage
 
 
 def portrait_config(config: DictConfig, facts: ClipFacts) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from radnerf.data.clip import read_image
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
 from radnerf.experiment import launch
-from radnerf.experiment.build import build_portrait, check_restorable
+from radnerf.experiment.build import build_portrait, build_stage, check_restorable
 from radnerf.experiment.compile import compile_ahead
 from radnerf.experiment.finish import finalize, portrait_file, remember_rest
 from radnerf.experiment.folder import RunFolder, write_text
@@ -151,13 +151,7 @@ def _train_and_test(
         if ranks.of_first(final.is_file()):
             portrait.load_state_dict(load_file(final))
             continue
-        module = instantiate(
-            config.model.stages[name],
-            portrait=portrait,
-            budget=budget,
-            seed=config.seed,
-            _convert_="object",
-        )
+        module = build_stage(config, name, portrait, budget)
         stopped = _train(config, module, data, path, logger)
         if folder and module.progress >= 1:
             # The module's own: instantiate hands it a copy.
