@@ -9,11 +9,12 @@ from torch import Tensor
 from radnerf.fields.cameras import CameraRefinement
 from radnerf.fields.conditioning import Concatenation
 from radnerf.fields.encodings import GridEncoding
-from radnerf.fields.head import HeadField, HeadState
+from radnerf.fields.head import HeadField
 from radnerf.fields.occupancy import OccupancyGrid
 from radnerf.geometry.cameras import project, rays_through
 from radnerf.geometry.rotations import rotation_from_vector
 from radnerf.heads.marching import Marching, render_head
+from radnerf.kernels.tensors import HeadState
 from radnerf.types import Rays
 
 # Wider than what the cameras see of it: its edges would be edges in the pictures.

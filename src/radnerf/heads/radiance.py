@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from radnerf.fields.head import HeadField, HeadState
+from radnerf.fields.head import HeadField
 from radnerf.fields.occupancy import OccupancyGrid
 from radnerf.geometry.hull import cell_centres
 from radnerf.heads.base import Head, rate_groups
 from radnerf.heads.marching import Marching, render_head
+from radnerf.kernels.tensors import HeadState
 from radnerf.registry import component
 from radnerf.types import Rays, RenderOutput, Samples
 

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from radnerf.fields.occupancy import OccupancyGrid
-from radnerf.fields.torso import TorsoField, TorsoState
+from radnerf.fields.torso import TorsoField
+from radnerf.kernels.tensors import TorsoState
 from radnerf.registry import component
 from radnerf.runtime.devices import host_waits
 from radnerf.torsos.base import Torso
