@@ -18,7 +18,7 @@ from radnerf.runtime import ranks
 from radnerf.runtime.devices import host_waits
 from radnerf.types import Batch, to_device
 
-RAYS = 64
+RAYS, CELLS = 64, 8
 
 
 def compile_ahead(
@@ -40,6 +40,8 @@ def compile_ahead(
     if host_waits(trial.rest_code.device):
         # Triton compiles anew for numbers of rays, and of samples, that 16 divides.
         _call(trial, data, RAYS - 1, PIECE, precision)
+    trial.head.carve(lambda points: torch.arange(len(points)) < CELLS)  # or it would take long
+    trial.head.finalize(trial.rest_code[None], torch.ones(1, device=trial.rest_code.device))
 
 
 def _call(

@@ -70,19 +70,19 @@ def evaluate(
             stack.enter_context(mouth.detector)
         sound = Sound.of_samples(wave, SAMPLE_RATE)
         writer = stack.enter_context(VideoWriter(video, clip.fps, sound))
-        for i, shown in track(renderings(portrait, data, seed), "test", len(held_out)):
+        for i, rendered in track(renderings(portrait, data, seed), "test", len(held_out)):
             if i % GIVE_BACK_EVERY == 0:
                 give_back()
-            truth, full = clip_image(data, i), shown["full"]
+            truth, full = clip_image(data, i), rendered["full"]
             for name in ("head", "full", "full_pose_alone"):
-                image.update(name, shown[name], truth)
+                image.update(name, rendered[name], truth)
             image.update("control.mean_frame", mean_frame, truth)
-            mouth.update({name: shown[name] for name in ("full", SHUFFLED, FROZEN)}, truth)
+            mouth.update({name: rendered[name] for name in ("full", SHUFFLED, FROZEN)}, truth)
             perceptual.update(full, truth)
             sync.update({"full": full, "truth": truth}, boxes[i - clip.n_train])
             writer.write(side_by_side((truth, full)))
             if i in picked:
-                strip.append((truth, full, shown["head"]))
+                strip.append((truth, full, rendered["head"]))
         eyes = eye_metrics(portrait, data, mouth.detector, mouth.reason)
     comparison_strip(
         video.with_suffix(".png"),
@@ -113,14 +113,14 @@ def renderings(
     frozen = codes[:n_train].mean(0)
     drawn = Renderings(portrait, data)
     for i in range(n_train, n_frames):
-        shown = {
+        rendered = {
             "full": drawn.full(i, codes[i]),
             "full_pose_alone": drawn.full(i, codes[i], torso_track=False),
             "head": drawn.head(i, codes[i]),
             SHUFFLED: drawn.full(i, codes[shuffle[i - n_train]]),
             FROZEN: drawn.full(i, frozen),
         }
-        yield i, shown
+        yield i, rendered
 
 
 def render_fps(portrait: Portrait, data: ClipDataModule, frames: list[int]) -> float:
