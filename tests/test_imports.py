@@ -77,7 +77,8 @@ def test_no_package_imports_itself_through_others() -> None:
 
 
 # What a package must not reach. Entry scripts stand over experiment and inference; those over
-# modules; then rendering and losses, heads and torsos, fields, kernels. Sound, data and geometry know none of these.
+# modules; then rendering and losses, heads and torsos, fields, kernels. Sound, data and geometry
+# know none of these.
 ABOVE_KERNELS = (
     *("fields", "heads", "torsos", "rendering"),
     *("losses", "modules", "callbacks", "inference", "experiment"),
