@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 from radnerf.callbacks.step import StepControl
 from radnerf.modules.stage import StageModule
-from radnerf.runtime.memory import give_back
+from radnerf.runtime.memory import release_memory
 
 
 class StageCheckpoint(pl.Callback):
@@ -51,4 +51,4 @@ class StageCheckpoint(pl.Callback):
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             temporary.replace(self.path)
-        give_back()
+        release_memory()

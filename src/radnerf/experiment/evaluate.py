@@ -33,13 +33,13 @@ from radnerf.metrics.syncnet import FPS as SYNCNET_FPS
 from radnerf.metrics.syncnet import SyncConfidence, SyncNet, crop_face, face_boxes, load_syncnet
 from radnerf.rendering.frame import frame_renderer
 from radnerf.rendering.portrait import Portrait
-from radnerf.runtime.memory import give_back
+from radnerf.runtime.memory import release_memory
 
 Frame = UInt8[np.ndarray, "h w 3"]
 
 SHUFFLED, FROZEN = "control.shuffled_audio", "control.frozen_mouth"
 STRIP = 5  # frames in the picture
-GIVE_BACK_EVERY = 50  # frames
+RELEASE_MEMORY_EVERY = 50  # frames
 EYE_FRAMES, EYE_CONTROLS = 4, 6  # rendered to measure the eye control
 
 
@@ -79,8 +79,8 @@ def evaluate(
         sound = Sound.of_samples(wave, SAMPLE_RATE)
         writer = stack.enter_context(VideoWriter(video, clip.fps, sound))
         for i, shown in track(renderings(portrait, data, seed), "test", len(held_out)):
-            if i % GIVE_BACK_EVERY == 0:
-                give_back()
+            if i % RELEASE_MEMORY_EVERY == 0:
+                release_memory()
             truth, full = clip_image(data, i), shown["full"]
             for name in ("head", "full", "full_pose_alone"):
                 image.update(name, shown[name], truth)

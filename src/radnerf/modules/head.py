@@ -91,7 +91,7 @@ class HeadModule(StageModule):
                 self.carve()
             if self.warm_start_steps:
                 self.warm_start()
-        ranks.share(self.portrait)
+        ranks.broadcast(self.portrait)
 
     def warm_start(self) -> None:
         """Teach the audio net mouth shapes before anything is rendered."""
