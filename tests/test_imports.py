@@ -90,6 +90,7 @@ FORBIDDEN = {
     "runtime": {"audio", "data", "geometry", "kernels", *ABOVE_KERNELS},
     "geometry": {"audio", "data", "kernels", *ABOVE_KERNELS},
     "audio": {"data", "kernels", *ABOVE_KERNELS},
+    "metrics": {"preprocess", "data", "kernels", *ABOVE_KERNELS},
     "data": {"preprocess", "kernels", *ABOVE_KERNELS},
     "preprocess": {"kernels", *ABOVE_KERNELS},
     "kernels": {"audio", "data", *ABOVE_KERNELS},

@@ -98,7 +98,7 @@ def _job(task: Callable[[DictConfig], Any], config: DictConfig, job: sweep.Job) 
     """A job of a sweep: its result, or NaN (no optimum of any search) when it fails."""
     job.note("running")
     try:
-        sweep.share_cores()
+        sweep.distribute_cores()
         result = task(config)
     except Exception as error:
         try:

@@ -63,7 +63,7 @@ def current_job(script: str = "train.py") -> Job | None:
     )
 
 
-def share_cores() -> None:
+def distribute_cores() -> None:
     """Give each of a sweep's parallel jobs on this machine its part of the cores."""
     n_jobs = int(HydraConfig.get().launcher.get("n_jobs") or 1)
     if n_jobs == 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from radnerf.runtime.memory import give_back
+from radnerf.runtime.memory import release_memory
 
 on_glibc = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory"
@@ -24,7 +24,7 @@ def test_holes_between_blocks_are_given_back() -> None:
     keep = blocks[::30] + blocks[-1:]
     del blocks
     before = resident_mb()
-    give_back()
+    release_memory()
     assert resident_mb() < before - 100
     assert len(keep) == 101
 
@@ -33,7 +33,7 @@ def test_holes_between_blocks_are_given_back() -> None:
 def test_large_blocks_are_kept_for_the_next_step_until_they_are_given_back() -> None:
     program = """
 import resource
-from radnerf.runtime.memory import give_back, keep
+from radnerf.runtime.memory import release_memory, retain_freed_memory
 
 def new_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -41,9 +41,9 @@ def new_pages():
     del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-keep()
+retain_freed_memory()
 first, second = new_pages(), new_pages()
-give_back()
+release_memory()
 print(first, second, new_pages())
 """
     command = [sys.executable, "-c", program]

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 from radnerf.callbacks.step import StepControl, callback_of
 from radnerf.modules.stage import StageModule
-from radnerf.runtime.memory import give_back
+from radnerf.runtime.memory import release_memory
 
 
 class StageCheckpoint(pl.Callback):
@@ -49,7 +49,7 @@ class StageCheckpoint(pl.Callback):
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             temporary.replace(path)
-        give_back()
+        release_memory()
 
 
 def checkpoint_of(folder: Path, stage: str) -> Path:

@@ -13,7 +13,7 @@ from rich.progress import track
 from radnerf.audio import load_audio
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
-from radnerf.experiment.evaluate import GIVE_BACK_EVERY
+from radnerf.experiment.evaluate import RELEASE_MEMORY_EVERY
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.driver import Driver
@@ -23,7 +23,7 @@ from radnerf.metrics.frames import SyncMetric, audio_offset_values
 from radnerf.metrics.landmarks import FaceLandmarks
 from radnerf.metrics.offset import AudioOffset
 from radnerf.metrics.syncnet import face_boxes
-from radnerf.runtime.memory import give_back
+from radnerf.runtime.memory import release_memory
 
 
 def evaluate_cross(
@@ -64,8 +64,8 @@ def evaluate_cross(
         sound = Sound.of_file(audio)
         writer = stack.enter_context(VideoWriter(video, clip.fps, sound))
         for i, frame in track(enumerate(frames), "another voice", len(frames)):
-            if i % GIVE_BACK_EVERY == 0:
-                give_back()
+            if i % RELEASE_MEMORY_EVERY == 0:
+                release_memory()
             writer.write(frame)
             sync.update({"cross": frame}, boxes[i])
             if detector is not None:

@@ -27,11 +27,11 @@ from radnerf.metrics.landmarks import FaceLandmarks
 from radnerf.metrics.syncnet import face_boxes
 from radnerf.rendering.frame import frame_renderer
 from radnerf.rendering.portrait import Portrait
-from radnerf.runtime.memory import give_back
+from radnerf.runtime.memory import release_memory
 
 SHUFFLED, FROZEN = "control.shuffled_audio", "control.frozen_mouth"
 STRIP = 5  # frames in the picture
-GIVE_BACK_EVERY = 50  # frames
+RELEASE_MEMORY_EVERY = 50  # frames
 EYE_FRAMES, EYE_CONTROLS = 4, 6  # rendered to measure the eye control
 
 
@@ -71,8 +71,8 @@ def evaluate(
         sound = Sound.of_samples(wave, SAMPLE_RATE)
         writer = stack.enter_context(VideoWriter(video, clip.fps, sound))
         for i, rendered in track(renderings(portrait, data, seed), "test", len(held_out)):
-            if i % GIVE_BACK_EVERY == 0:
-                give_back()
+            if i % RELEASE_MEMORY_EVERY == 0:
+                release_memory()
             truth, full = clip_image(data, i), rendered["full"]
             for name in ("head", "full", "full_pose_alone"):
                 image.update(name, rendered[name], truth)

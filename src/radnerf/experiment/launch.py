@@ -114,7 +114,7 @@ def _join(
 ) -> Any:
     _set_ranks(number, count, number, count, 0)
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(port)
-    with ranks.joined():
+    with ranks.process_group():
         return target(*arguments)
 
 

@@ -57,7 +57,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     if not launch.together(config.trainer):
         return _run(config)
     launch.adopt_slurm()
-    with ranks.joined() if launch.started() else nullcontext():
+    with ranks.process_group() if launch.started() else nullcontext():
         return _run(config)
 
 
@@ -85,7 +85,7 @@ def _run(config: DictConfig) -> dict[str, Any]:
     chosen = {name: instantiate(config[name]) for name in ("landmarks", "parser", "tracker")}
     source = ClipSource(**settings, **chosen)
     began = time.monotonic()
-    with ranks.first_goes_first():
+    with ranks.rank_zero_first():
         prepare = "preprocess" in stages and ranks.rank() == 0
         root = source.prepare() if prepare else source.prepared()
     preprocess_s = time.monotonic() - began
@@ -137,10 +137,10 @@ def _train_and_test(
     load_plugins(config.plugins)
     kernels.set_backend(config.kernels.backend)
     pl.seed_everything(config.seed, verbose=False)
-    stages, path = list(config.stages), ranks.of_first(folder.path if folder else Path())
+    stages, path = list(config.stages), ranks.from_rank_zero(folder.path if folder else Path())
 
     data = ClipDataModule(root, instantiate(config.audio.extractor), seed=config.seed)
-    with ranks.first_goes_first():
+    with ranks.rank_zero_first():
         data.setup()
     portrait, device = build_portrait(config, data), launch.device(config.trainer)
     budgets = _budgets(config, [name for name in TRAINING if name in stages])
@@ -148,7 +148,7 @@ def _train_and_test(
         _compile(config, portrait, data)
     for name, budget in budgets.items():
         final = path / "checkpoints" / f"{name}.safetensors"
-        if ranks.of_first(final.is_file()):
+        if ranks.from_rank_zero(final.is_file()):
             portrait.load_state_dict(load_file(final))
             continue
         module = build_stage(config, name, portrait, budget)
@@ -162,7 +162,7 @@ def _train_and_test(
         if stopped:
             _say(f"{name}: stopped at {module.progress:.0%}; the same command goes on from here")
             leave(stopped)
-    ranks.part_ways()
+    ranks.leave_process_group()
     if folder is None:
         return {}
 
@@ -192,7 +192,7 @@ def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> No
     trainer = launch.make_trainer(config.trainer, logger=False)
     status = console.status("compiling the kernels for this machine (kept for later runs)")
     precision = trainer.precision_plugin.forward_context
-    with ranks.first_goes_first(), status:
+    with ranks.rank_zero_first(), status:
         compile_ahead(portrait, data, trainer.strategy.root_device, precision)
     if (took := time.monotonic() - began) > 5:
         _say(f"kernels compiled in {took:.0f} s, kept for later runs")
@@ -227,7 +227,7 @@ def _train(
         Number of the signal that ended it, or 0.
     """
     checkpoint = checkpoint_of(path, module.name)
-    resume = ranks.of_first(checkpoint.is_file())
+    resume = ranks.from_rank_zero(checkpoint.is_file())
     first_step = 0
     if resume:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)

@@ -164,7 +164,7 @@ class HeadModule(HeadStage):
                     self.augment,
                     self.seed,
                 )
-        ranks.share(self.portrait)
+        ranks.broadcast(self.portrait)
 
     def render(self, batch: Batch) -> Rendering:
         rendering = super().render(batch)

@@ -19,7 +19,7 @@ from radnerf.losses import LossTerm, Rendering, color_error, weighted
 from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
 from radnerf.runtime import ranks
-from radnerf.runtime.memory import keep
+from radnerf.runtime.memory import retain_freed_memory
 from radnerf.types import Batch
 
 
@@ -139,7 +139,7 @@ class StageModule(pl.LightningModule):
         return hash(numbers) & 0x7FFFFFFF
 
     def setup(self, stage: str) -> None:
-        keep()
+        retain_freed_memory()
         self.portrait.requires_grad_(False)
         for parameter in self.trained_parameters():
             parameter.requires_grad_(True)

@@ -23,7 +23,7 @@ from radnerf.errors import UserError
 from radnerf.files import whole_file
 from radnerf.preprocess import report as judgement
 from radnerf.preprocess.landmarks import face
-from radnerf.preprocess.landmarks.detect import bridge, check_face, quiet
+from radnerf.preprocess.landmarks.detect import bridge, check_face
 from radnerf.preprocess.landmarks.finders import LandmarkFinder, MediapipeLandmarks, Open, by_path
 from radnerf.preprocess.layers.background import background_plate, given_plate
 from radnerf.preprocess.layers.torso import TorsoPainter
@@ -38,6 +38,7 @@ from radnerf.preprocess.tracking.trackers import BundleTracker, Tracker
 from radnerf.preprocess.video import decode as video
 from radnerf.preprocess.video.cuts import SIDE, Shot, longest_shot
 from radnerf.runtime.devices import usable_cores
+from radnerf.runtime.output import quiet
 
 CUTS = "cuts.json"
 SMALLEST = 16  # longer side of frames, pixels

@@ -23,7 +23,7 @@ import torch
 from radnerf.errors import UserError
 
 STOP_S = 20.0  # for workers that were asked to stop, a checkpoint included
-MOURN_S = 3.0  # for workers whose fellow has died
+LEAVE_S = 3.0  # for workers one of whom has failed
 
 
 class Workers:
@@ -44,7 +44,7 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self.processes = []
         self.channels: list[Connection] = []
-        self._last_words: dict[int, _LastWord] = {}
+        self._final_messages: dict[int, _FinalMessage] = {}
         for number in range(count):
             ours, theirs = context.Pipe()
             process = context.Process(
@@ -72,15 +72,15 @@ class Workers:
         if kind is None:  # they have done their work
             wait_for(self.processes, STOP_S)
         asked = kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit)
-        self.stop(STOP_S if asked else MOURN_S)
+        self.stop(STOP_S if asked else LEAVE_S)
 
-    def stop(self, patience_s: float) -> None:
+    def stop(self, timeout_s: float) -> None:
         """Ask those that still run to end, and after a while make them."""
         try:
             for process in self.processes:
                 if process.is_alive():
                     process.terminate()
-            wait_for(self.processes, patience_s)
+            wait_for(self.processes, timeout_s)
         finally:
             for process in self.processes:
                 if process.is_alive():
@@ -94,14 +94,14 @@ class Workers:
             UserError: it died or failed.
         """
         try:
-            said = self.channels[number].recv()
+            content = self.channels[number].recv()
         except (EOFError, OSError):
-            wait([self.processes[number].sentinel], MOURN_S)
+            wait([self.processes[number].sentinel], LEAVE_S)
             raise self.failure() from None
-        if isinstance(said, _LastWord):
-            self._last_words[number] = said
+        if isinstance(content, _FinalMessage):
+            self._final_messages[number] = content
             raise self.failure()
-        return said
+        return content
 
     def result(self) -> Any:
         """What the first worker returned, once all have ended; a torch tensor would not arrive.
@@ -116,15 +116,15 @@ class Workers:
                 running.pop(sentinel).join()  # type: ignore[arg-type]
             if any(process.exitcode for process in self.processes):
                 raise self.failure()
-        said = self._last_word(0).said
-        if said is _SPEECHLESS:
-            raise said
-        return said
+        content = self._final_message(0).content
+        if content is _NO_REASON:
+            raise content
+        return content
 
     def failure(self) -> BaseException:
         """Why the first of the workers that failed did."""
         count = len(self.processes)
-        words = []
+        messages = []
         for number, process in enumerate(self.processes):
             code = process.exitcode
             if code is not None and code < 0:
@@ -132,42 +132,42 @@ class Workers:
                     f"Process {number + 1} of {count} was ended by {signal.Signals(-code).name}, "
                     "and the others with it: the same command goes on from what was saved."
                 )
-            if code or number in self._last_words:
-                words.append(self._last_word(number))
+            if code or number in self._final_messages:
+                messages.append(self._final_message(number))
         # The others only notice that it is gone.
-        first = min(words, key=lambda word: word.at, default=_LastWord(0, _SPEECHLESS))
-        if isinstance(first.said, str):
-            print(first.said, file=sys.stderr)
+        first = min(messages, key=lambda message: message.at, default=_FinalMessage(0, _NO_REASON))
+        if isinstance(first.content, str):
+            print(first.content, file=sys.stderr)
             return UserError(f"One of the {count} processes failed: its error is above.")
-        return first.said
+        return first.content
 
-    def _last_word(self, number: int) -> _LastWord:
-        if number not in self._last_words:
-            self._last_words[number] = _LastWord(time.time(), _SPEECHLESS)
+    def _final_message(self, number: int) -> _FinalMessage:
+        if number not in self._final_messages:
+            self._final_messages[number] = _FinalMessage(time.time(), _NO_REASON)
             with contextlib.suppress(EOFError, OSError):
                 while self.channels[number].poll():
-                    said = self.channels[number].recv()
-                    if isinstance(said, _LastWord):
-                        self._last_words[number] = said
-        return self._last_words[number]
+                    content = self.channels[number].recv()
+                    if isinstance(content, _FinalMessage):
+                        self._final_messages[number] = content
+        return self._final_messages[number]
 
 
-def wait_for(processes: Sequence[BaseProcess], patience_s: float) -> None:
+def wait_for(processes: Sequence[BaseProcess], timeout_s: float) -> None:
     """Return when all have ended, or so many seconds have passed."""
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     for process in processes:
         process.join(max(0.0, deadline - time.monotonic()))
 
 
 @dataclass
-class _LastWord:
+class _FinalMessage:
     """What a worker sends when it ends: its result, an exception, or the traceback of a bug."""
 
     at: float  # time
-    said: Any
+    content: Any
 
 
-_SPEECHLESS = UserError("A process ended and left no reason: try again with fewer devices.")
+_NO_REASON = UserError("A process ended and left no reason: try again with fewer devices.")
 
 
 def _work(
@@ -186,23 +186,23 @@ def _work(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // count))
-    said: Any
+    content: Any
     code = 1
     try:
-        said, code = target(number, channel, *arguments), 0
+        content, code = target(number, channel, *arguments), 0
     except UserError as error:
-        said = UserError(str(error))
+        content = UserError(str(error))
     except SystemExit as error:
-        said, code = SystemExit(error.code), int(error.code or 0)
+        content, code = SystemExit(error.code), int(error.code or 0)
     except BaseException:
-        said = traceback.format_exc()
+        content = traceback.format_exc()
     # It leaves, whoever asks.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # a parent that is gone
-        channel.send(_LastWord(time.time(), said))
+        channel.send(_FinalMessage(time.time(), content))
     if code == 1:
-        # At once: libraries' threads may wait for fellows that are gone.
+        # At once: libraries' threads may wait for processes that are gone.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 # The first process may prepare a long video while the others wait. A process that dies is noticed
 # at once, whatever this is.
-PATIENCE = timedelta(hours=12)
+TIMEOUT = timedelta(hours=12)
 
 _alone = False
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Meet the other processes, whom torchrun's environment variables name, while this lasts.
+def process_group() -> Iterator[None]:
+    """Join the other processes, which torchrun's environment variables name, while this lasts.
 
     Raises:
         UserError: another process was lost.
@@ -41,7 +41,7 @@ def joined() -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl"
         # Until Lightning chooses: not all on the first GPU.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group(backend, timeout=PATIENCE)
+    dist.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield
     except RuntimeError as error:
@@ -51,10 +51,10 @@ def joined() -> Iterator[None]:
                 "the same command goes on from the last checkpoint."
             ) from error
         raise
-    part_ways()
+    leave_process_group()
 
 
-def part_ways() -> None:
+def leave_process_group() -> None:
     """From here on every process is alone: the first may take its time."""
     if count() > 1:
         dist.destroy_process_group()
@@ -84,20 +84,20 @@ def rank() -> int:
 
 
 def part(length: int) -> slice:
-    """This process's share of so many rows.
+    """The rows of so many that this process works on.
 
-    All shares are equally long and follow one another; what cannot be shared evenly is left out.
+    All parts are equally long and follow one another; what cannot be divided evenly is left out.
     Of fewer rows than processes each gets one, some the same.
     """
-    each = length // count()
-    if each == 0:
+    rows = length // count()
+    if rows == 0:
         row = rank() % length
         return slice(row, row + 1)
-    return slice(rank() * each, (rank() + 1) * each)
+    return slice(rank() * rows, (rank() + 1) * rows)
 
 
 @contextmanager
-def first_goes_first() -> Iterator[None]:
+def rank_zero_first() -> Iterator[None]:
     """The first process goes through the block alone; the others follow when it is done."""
     if rank() > 0:
         wait()
@@ -112,8 +112,8 @@ def wait() -> None:
         dist.all_reduce(torch.zeros(1))  # dist.barrier() may wait on a GPU
 
 
-def of_first(value: T) -> T:
-    """What the first process gave."""
+def from_rank_zero(value: T) -> T:
+    """The first process's value."""
     if count() == 1:
         return value
     box = [value]
@@ -143,7 +143,7 @@ def totals(*numbers: int) -> list[int]:
 
 
 @torch.no_grad()
-def share(module: nn.Module) -> None:
+def broadcast(module: nn.Module) -> None:
     """Give all processes the parameters and buffers that the first has."""
     if count() > 1:
         for tensor in (*module.parameters(), *module.buffers()):

@@ -17,6 +17,7 @@ from radnerf.conventions import FPS
 from radnerf.errors import UserError
 from radnerf.geometry.face68 import EYES
 from radnerf.preprocess.landmarks.face import EYES_MESH, N_MESH, to_68
+from radnerf.runtime.output import quiet
 
 # Faces in one frame, the larger first, in pixels of the frame: [478, 3].
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], list[np.ndarray]]
@@ -258,21 +259,6 @@ def _sorted(faces: list[Any], side: int) -> list[np.ndarray]:
             for other in arrays[:i]
         )
     ]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the native library's start-up messages off the terminal."""
-    sys.stderr.flush()
-    with contextlib.ExitStack() as stack:
-        saved = os.dup(2)
-        stack.callback(os.close, saved)
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
 
 
 def read_landmarks(path: Path, n_frames: int) -> Float[np.ndarray, "t k c"]:
