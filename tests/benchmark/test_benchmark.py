@@ -28,8 +28,8 @@ from radnerf.benchmark.report import KEYS, SIZE_KEYS, Report, complete, failures
 from radnerf.benchmark.startup import benchmark_startup
 from radnerf.benchmark.timing import measure
 from radnerf.benchmark.training import benchmark_training
+from radnerf.kernels.shade import shade
 from radnerf.rendering.portrait import Portrait
-from radnerf.rendering.shade import shade
 from radnerf.types import RenderOutput
 
 CPU = torch.device("cpu")
@@ -71,7 +71,9 @@ def twin(monkeypatch: pytest.MonkeyPatch) -> None:
         reference = import_module(f"radnerf.kernels.{op}.reference")
         for name in names:
             monkeypatch.setattr(f"radnerf.kernels.{op}.cpu.{name}", getattr(reference, name))
-    monkeypatch.setattr("radnerf.rendering.frame_cpu.lacks", lambda portrait: "it is left out")
+    monkeypatch.setattr(
+        "radnerf.kernels.frame.cpu.unsupported_reason", lambda scene: "it is left out"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +149,7 @@ def test_frames_and_steps_are_refused_too(
 
     def wrong(*given: Any) -> RenderOutput:
         out = shade(*given)
+        assert out is not None
         return replace(out, rgb=1 + out.rgb)
 
     monkeypatch.setattr("radnerf.rendering.head.shade", wrong)

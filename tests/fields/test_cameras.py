@@ -9,9 +9,10 @@ from torch import Tensor
 from radnerf.fields.cameras import CameraRefinement
 from radnerf.fields.conditioning import Concatenation
 from radnerf.fields.encodings import GridEncoding
-from radnerf.fields.head import HeadField, HeadState
+from radnerf.fields.head import HeadField
 from radnerf.geometry.cameras import project, rays_through
 from radnerf.geometry.rotations import rotation_from_vector
+from radnerf.kernels.tensors import HeadState
 from radnerf.rendering.head import Marching, render_head
 from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.types import Rays

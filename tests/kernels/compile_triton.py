@@ -145,7 +145,8 @@ def draw_frame(side: int) -> None:
     from radnerf.fields.encodings import GridEncoding
     from radnerf.fields.head import HeadField
     from radnerf.fields.torso import TorsoField
-    from radnerf.rendering.frame_triton import TritonFrameRenderer
+    from radnerf.kernels.frame.triton import Renderer
+    from radnerf.rendering.frame import scene_of
     from radnerf.rendering.head import Marching
     from radnerf.rendering.occupancy import OccupancyGrid
     from radnerf.rendering.portrait import Portrait
@@ -164,7 +165,7 @@ def draw_frame(side: int) -> None:
         {},
     )
     background = np.zeros((side, side, 3), np.uint8)
-    draw = TritonFrameRenderer(portrait, 1.0, (0.0, 0.0), (side, side), background)
+    draw = Renderer(scene_of(portrait, 1.0, (0.0, 0.0), (side, side), background))
     draw(torch.eye(4), torch.zeros(64), 0.25)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from modules.test_head import module
 
-from radnerf.fields.head import HeadState
+from radnerf.kernels.tensors import HeadState
 from radnerf.losses import EyeLoss, PortraitLoss
 from radnerf.types import Rays
 

@@ -24,10 +24,10 @@ from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.driver import load_portrait
+from radnerf.kernels.frame import cpu
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
 from radnerf.rendering.frame import PlainFrameRenderer, frame_renderer
-from radnerf.rendering.frame_cpu import CpuFrameRenderer
 from radnerf.rendering.portrait import Portrait
 from radnerf.types import Batch, Conditioning, Rays
 
@@ -159,7 +159,7 @@ def test_a_step_moves_every_parameter_and_the_file_keeps_it(
     whole = not group.startswith("encoder") or (
         choice in GRIDS and choices[1] == "conditioning=coordinate"
     )
-    assert isinstance(draw, CpuFrameRenderer if whole else PlainFrameRenderer)
+    assert isinstance(draw, cpu.Renderer if whole else PlainFrameRenderer)
     error = draw(turned(3), code, 0.2).astype(float) - frames[0]
     assert 10 * np.log10(255**2 / max((error**2).mean(), 1e-9)) > 45
 

@@ -18,7 +18,6 @@ from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.driver import load_portrait
 from radnerf.inference.tracks import cover
 from radnerf.rendering.frame import Image
-from radnerf.rendering.frame_parts import grids
 from radnerf.rendering.portrait import Portrait
 
 
@@ -89,8 +88,9 @@ def stand_in(conf: Path, device: torch.device) -> Subject:
     )
     portrait.torso_grid.restrict((rows > 0.45) & (columns.abs() < 0.8))
     with torch.no_grad():  # opaque after a few samples, as a trained head is
-        for grid in grids(portrait)[:2]:
-            grid.table.uniform_(-1, 1)
+        for name, value in portrait.head.named_parameters():
+            if name.endswith("table"):
+                value.uniform_(-1, 1)
         portrait.head.sigma_net.weights[-1][0].abs_().mul_(10)
     angles = torch.linspace(-0.2, 0.2, 32)
     poses = torch.eye(4).repeat(32, 1, 1)

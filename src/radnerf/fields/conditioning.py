@@ -61,6 +61,9 @@ class AudioCoordinate(AudioConditioning):
             product: it is added to the first layer's matrix.
     """
 
+    # Of spatial features, ambient ones and products: what the density network sees of a point.
+    part_widths: tuple[int, int, int]
+
     def __init__(self, ambient: Encoding, eye_product: float = 0.0) -> None:
         super().__init__()
         self.ambient = ambient
@@ -69,9 +72,9 @@ class AudioCoordinate(AudioConditioning):
     def connect(self, spatial_dim: int, code_dim: int, hidden: int) -> None:
         widths = [hidden, hidden, self.ambient.dim]
         self.ambient_net = MLP(spatial_dim, widths, frame_dim=code_dim)
-        self.point_dim, self.frame_dim = spatial_dim + self.ambient.width, 1
-        if self.eye_product:
-            self.point_dim += spatial_dim
+        products = spatial_dim if self.eye_product else 0
+        self.part_widths = spatial_dim, self.ambient.width, products
+        self.point_dim, self.frame_dim = sum(self.part_widths), 1
 
     def forward(
         self,

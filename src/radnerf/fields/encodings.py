@@ -15,6 +15,7 @@ from radnerf.errors import UserError
 from radnerf.fields.mlp import MLP
 from radnerf.kernels.encodings import frequency_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
+from radnerf.kernels.tensors import GridTensors
 
 # Axes of the planes of a tri-plane.
 PLANES = ((0, 1), (1, 2), (0, 2))
@@ -81,6 +82,10 @@ class GridEncoding(Encoding):
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n w"]:
         """Features of points in [0, 1]^dim."""
         return grid_encode(x, self.table, self.levels)
+
+    def tensors(self) -> GridTensors:
+        """Its table, for operators on whole fields."""
+        return GridTensors(self.table, self.levels)
 
 
 class TriplaneEncoding(Encoding):

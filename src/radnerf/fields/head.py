@@ -6,27 +6,19 @@ RAD-NeRF section 3.2, decomposed audio-spatial encoding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from radnerf.fields.conditioning import AudioConditioning
-from radnerf.fields.encodings import Encoding
-from radnerf.fields.mlp import MLP
+from radnerf.fields.conditioning import AudioConditioning, AudioCoordinate
+from radnerf.fields.encodings import Encoding, GridEncoding
+from radnerf.fields.mlp import MLP, columns
 from radnerf.geometry.eyes import OPEN_EYE
+from radnerf.kernels.dispatch import Unsupported
 from radnerf.kernels.encodings import sh_encode
+from radnerf.kernels.tensors import HeadState, HeadTensors
 from radnerf.types import FieldOutput
-
-
-@dataclass
-class HeadState:
-    """What drives the head, encoded, one row a frame."""
-
-    code: Float[Tensor, "f c"]  # audio code
-    eye: Float[Tensor, "f 1"]  # 0 is shut, 1 open
-    appearance: Float[Tensor, "f e"]
 
 
 class HeadField(nn.Module):
@@ -122,6 +114,47 @@ class HeadField(nn.Module):
             self.color_net(torch.cat([view, geometry], -1), state.appearance, frame)
         )
         return FieldOutput(density, rgb, ambient)
+
+    def tensors(self) -> HeadTensors | Unsupported:
+        """All of it, for operators that compute it at once; they know no other conditioning."""
+        audio = self.conditioning
+        if not isinstance(audio, AudioCoordinate):
+            kind = type(audio).__name__
+            return Unsupported(f"the audio enters by {kind}, not by a coordinate")
+        spatial, ambient = self.spatial, audio.ambient
+        if not isinstance(spatial, GridEncoding):
+            return Unsupported("the spatial encoder is no grid")
+        if not isinstance(ambient, GridEncoding):
+            return Unsupported("the ambient encoder is no grid")
+        ambient_first, ambient_hidden, coordinate = audio.ambient_net.weights
+        sigma_first, sigma_hidden, sigma_last = self.sigma_net.weights
+        color_first, color_last = self.color_net.weights
+        ambient_of_spatial, ambient_of_code = columns(ambient_first, spatial.width)
+        of_spatial, of_ambient, of_product, of_eye = columns(sigma_first, *audio.part_widths)
+        density, geometry = sigma_last.split([1, len(sigma_last) - 1])
+        of_view, of_geometry, of_appearance = columns(color_first, self.sh_degree**2, len(geometry))
+        return HeadTensors(
+            box=self.box,
+            spatial=spatial.tensors(),
+            ambient=ambient.tensors(),
+            ambient_of_spatial=ambient_of_spatial,
+            ambient_of_code=ambient_of_code,
+            ambient_hidden=ambient_hidden,
+            coordinate=coordinate,
+            sigma_of_spatial=of_spatial,
+            sigma_of_ambient=of_ambient,
+            sigma_of_product=of_product,
+            sigma_of_eye=of_eye,
+            sigma_hidden=sigma_hidden,
+            density=density,
+            geometry=geometry,
+            color_of_view=of_view,
+            color_of_geometry=of_geometry,
+            color_of_appearance=of_appearance,
+            color=color_last,
+            eye_product=audio.eye_product,
+            sh_degree=self.sh_degree,
+        )
 
 
 class _TruncatedExp(torch.autograd.Function):

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from radnerf.fields.encodings import Encoding
-from radnerf.fields.mlp import MLP
+from radnerf.fields.encodings import Encoding, GridEncoding
+from radnerf.fields.mlp import MLP, columns
 from radnerf.geometry.rotations import rotation_from_euler, turned
+from radnerf.kernels.dispatch import Unsupported
 from radnerf.kernels.encodings import frequency_encode
-
-
-@dataclass
-class TorsoState:
-    """What drives the torso, encoded, one row a frame."""
-
-    features: Float[Tensor, "f p"]
-    motion: Float[Tensor, "f 3"]  # shift (in half image sizes) and turn (radians)
-
+from radnerf.kernels.tensors import TorsoState, TorsoTensors
 
 # Where the anchors start (up, towards the camera, right of the head): two cheeks and the brow.
 ANCHORS = ((-0.1, 0.1, -0.1), (-0.1, 0.1, 0.1), (0.1, 0.1, 0.0))
@@ -174,3 +166,28 @@ class TorsoField(nn.Module):
         features = torch.cat([self.grid((warped + 1) / 2), encoded], -1)
         out = torch.sigmoid(self.torso_net(features, state.features, frame))
         return out[:, 1:], out[:, 0]
+
+    def tensors(self) -> TorsoTensors | Unsupported:
+        """All of it, for operators that compute it at once."""
+        if not isinstance(self.grid, GridEncoding):
+            return Unsupported("the torso encoder is no grid")
+        deform_first, deform_hidden, offset = self.deform_net.weights
+        torso_first, torso_hidden, color = self.torso_net.weights
+        point_dim = self.deform_net.point_dim
+        deform_of_point, deform_of_frame = columns(deform_first, point_dim)
+        of_grid, of_point, of_frame = columns(torso_first, self.grid.width, point_dim)
+        return TorsoTensors(
+            grid=self.grid.tensors(),
+            deform_of_point=deform_of_point,
+            deform_of_frame=deform_of_frame,
+            deform_hidden=deform_hidden,
+            offset=offset * self.deforms,
+            torso_of_grid=of_grid,
+            torso_of_point=of_point,
+            torso_of_frame=of_frame,
+            torso_hidden=torso_hidden,
+            color=color,
+            shrink=self.shrink,
+            point_octaves=self.point_octaves,
+            tracked=self.tracked,
+        )

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from radnerf.fields.audio_net import mouth_codes, pretrain_audio_net
-from radnerf.fields.head import HeadState
 from radnerf.geometry.hull import cell_centres, visual_hull
 from radnerf.geometry.shell import face_shell
+from radnerf.kernels.tensors import HeadState
 from radnerf.losses import (
     LipsLoss,
     PortraitLoss,

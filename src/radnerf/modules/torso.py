@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from radnerf.fields.torso import TorsoState
+from radnerf.kernels.tensors import TorsoState
 from radnerf.losses import alpha_entropy, color_error
 from radnerf.modules.head import HeadModule, patch_error
 from radnerf.modules.stage import StageModule

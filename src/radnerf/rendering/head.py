@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from radnerf.errors import UserError
-from radnerf.fields.head import HeadField, HeadState
+from radnerf.fields.head import HeadField
 from radnerf.kernels.composite import composite
 from radnerf.kernels.march import march
 from radnerf.kernels.ray_sums import spread
+from radnerf.kernels.shade import shade
+from radnerf.kernels.tensors import HeadState
 from radnerf.rendering.occupancy import OccupancyGrid
-from radnerf.rendering.shade import can_shade, shade
 from radnerf.types import Rays, RenderOutput, Samples
 
 
@@ -70,8 +71,9 @@ def render_head(
         jitter,
         room,
     )
-    if can_shade(field, rays):
-        return shade(field, samples, rays, state, marching.stop), samples
+    at_once = shade(field.tensors(), samples, rays, state, marching.stop)
+    if at_once is not None:
+        return at_once, samples
     ray = samples.ray
     out = field(samples.points(rays), rays.directions[ray], rays.frame[ray], state)
     moved = out.ambient.abs().sum(-1, keepdim=True)

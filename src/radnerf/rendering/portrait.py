@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import AudioNet
 from radnerf.fields.cameras import CameraRefinement
-from radnerf.fields.head import HeadField, HeadState
-from radnerf.fields.torso import TorsoField, TorsoState
+from radnerf.fields.head import HeadField
+from radnerf.fields.torso import TorsoField
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector
+from radnerf.kernels.tensors import HeadState, TorsoState
 from radnerf.rendering.head import Marching, render_head
 from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.runtime.devices import host_waits

@@ -15,8 +15,10 @@ from radnerf import kernels
 from radnerf.fields.conditioning import AudioCoordinate, Concatenation
 from radnerf.fields.encodings import GridEncoding
 from radnerf.fields.head import HeadField
+from radnerf.kernels import dispatch
+from radnerf.kernels.dispatch import unsupported_reason
+from radnerf.kernels.shade import cpu
 from radnerf.rendering import head as rendering_head
-from radnerf.rendering import shade as shading
 from radnerf.rendering.head import Marching, render_head
 from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.types import Rays
@@ -93,7 +95,7 @@ def results(
 
 def in_parts(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> dict[str, Tensor]:
     with monkeypatch.context() as patch:
-        patch.setattr(rendering_head, "can_shade", lambda *_: False)
+        patch.setattr(rendering_head, "shade", lambda *_: None)
         return results(*arguments)
 
 
@@ -150,20 +152,20 @@ def test_an_older_processor(tmp_path: Path) -> None:
 def test_what_is_behind_a_wall_is_never_shaded(monkeypatch: pytest.MonkeyPatch) -> None:
     made = field(density=0.0)  # density 1 everywhere, which a large step makes a wall
     seen, asked = rays(50), []
-    rows_for = shading._rows
+    rows_for = cpu._rows
 
     def watched(*arguments: Any) -> Any:
         asked.append(rows_for(*arguments))
         return asked[-1]
 
-    monkeypatch.setattr(shading, "_rows", watched)
+    monkeypatch.setattr(cpu, "_rows", watched)
     grid, state = (
         OccupancyGrid(BOX, (8, 8, 8), threshold=0.01),
         made.state(
             torch.zeros(FRAMES, 64), torch.zeros(FRAMES), torch.zeros(FRAMES, dtype=torch.long)
         ),
     )
-    for stop, per_ray in ((1e-4, 20), (0.95, shading.AT_ONCE[0])):
+    for stop, per_ray in ((1e-4, 20), (0.95, cpu.AT_ONCE[0])):
         _, samples = render_head(made, grid, seen, state, Marching(0.05, 40, stop=stop))
         shaded = torch.from_numpy(asked.pop().row >= 0).long()
         of_rays = torch.zeros(50).long().index_add_(0, samples.ray, shaded)
@@ -179,13 +181,30 @@ def test_a_broken_network_is_not_hidden() -> None:
 
 
 def test_what_cannot_be_shaded_as_one_says_why() -> None:
+    def reason(made: HeadField, seen: Rays) -> str:
+        return unsupported_reason("shade", "cpu", made.tensors(), seen) or ""
+
     seen = rays(5)
-    assert shading.lacks(field(), seen) is None
-    kernels.set_backend("reference")
-    assert shading.lacks(field(), seen) == "kernels=reference"
-    kernels.set_backend("auto")
-    assert "odd" in (shading.lacks(field(hidden=33), seen) or "")
+    assert reason(field(), seen) == ""
+    assert "odd" in reason(field(hidden=33), seen)
     other = HeadField(GridEncoding(3, **TILED), Concatenation(), BOX, FRAMES)
-    assert "Concatenation" in (shading.lacks(other, seen) or "")
+    assert "Concatenation" in reason(other, seen)
+    assert "3 dimensions" in reason(field({"n_features": 4, "n_levels": 2}), seen)
+    assert "float64" in reason(field().double(), seen)
     moving = Rays(seen.origins.requires_grad_(), seen.directions, seen.frame)
-    assert "cameras" in (shading.lacks(field(), moving) or "")
+    assert "cameras" in reason(field(), moving)
+
+
+def test_what_cannot_be_shaded_as_one_goes_operator_by_operator(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="radnerf.kernels.dispatch")
+    monkeypatch.setattr(dispatch, "_logged", set())
+    arguments = field(hidden=33), rays(20), Marching(0.03, 40)
+    for _ in range(2):
+        found = results(*arguments)
+    assert caplog.messages == [
+        "kernels: shade runs operator by operator (shade/cpu: a hidden layer is of odd width)"
+    ]
+    for name, value in in_parts(monkeypatch, *arguments).items():
+        assert torch.equal(found[name], value)

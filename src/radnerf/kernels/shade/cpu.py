@@ -1,14 +1,13 @@
 """The head in training on CPU cores: no sample behind an opaque one is ever shaded.
 
 One autograd function takes the place of HeadField's encoders and networks and of compositing. Rays
-take a few samples a round; what the rounds compute lies row after row in buffers for the way back.
-All work is done by the loops of kernels/shade. What depends on a frame or on a ray alone enters as
-a term of its own.
+take a few samples a round; what the rounds compute lies row after row in buffers for backward. All
+work is done by the loops beside this file. What depends on a frame or on a ray alone enters as a
+term of its own.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import Any
 
@@ -18,80 +17,42 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from radnerf import kernels
-from radnerf.fields.head import HeadField, HeadState
-from radnerf.kernels.dispatch import AUTO, BACKENDS
 from radnerf.kernels.encodings import sh_encode
 from radnerf.kernels.grid_encode.levels import GridLevels
-from radnerf.rendering.head_parts import (
-    by_halves,
-    coordinate,
-    head_differs,
-    head_grids,
-    head_networks,
-    is_odd,
-)
+from radnerf.kernels.tensors import HeadState, HeadTensors, odd_width, unsupported_grid
 from radnerf.types import Rays, RenderOutput, Samples
-
-log = logging.getLogger(__name__)
-_logged: set[str | None] = set()
 
 AT_ONCE = (2, 2, 3)  # samples of a ray in the first rounds; the last round takes all that are left
 
 
-def can_shade(field: HeadField, rays: Rays) -> bool:
-    """Whether a head can be shaded this way; else its operators run one by one."""
-    reason = lacks(field, rays)
-    if reason not in _logged:
-        _logged.add(reason)
-        how = f"operator by operator ({reason})" if reason else "as one"
-        log.info("kernels: the head is shaded %s", how)
-    return reason is None
-
-
-def lacks(field: HeadField, rays: Rays) -> str | None:
+def unsupported_reason(head: HeadTensors, rays: Rays) -> str | None:
     """Why a head cannot be shaded this way, if so."""
-    chosen = kernels.get_backend()
-    if chosen not in (AUTO, "cpu"):
-        return f"kernels={chosen}"
-    reason = BACKENDS["cpu"]((rays.origins, next(field.parameters())))
-    reason = reason or head_differs(field) or is_odd(head_networks(field))
-    if reason is None and (rays.origins.requires_grad or rays.directions.requires_grad):
-        reason = "the cameras are trained too"
-    return reason
+    if rays.origins.requires_grad or rays.directions.requires_grad:
+        return "the cameras are trained too"
+    return unsupported_grid([head]) or odd_width([head])
 
 
 @torch.autocast("cpu", enabled=False)  # its own precisions are as good and as fast
 def shade(
-    field: HeadField, samples: Samples, rays: Rays, state: HeadState, stop: float
+    head: HeadTensors, samples: Samples, rays: Rays, state: HeadState, stop: float
 ) -> RenderOutput:
-    """Render rays with these samples; colours are premultiplied by alpha.
-
-    Args:
-        state: rows that rays.frame refers to.
-        stop: transmittance below which a ray is opaque.
-    """
-    (ambient, _), (sigma, _), (color, _) = head_networks(field)
-    a, s, c = list(ambient.weights), list(sigma.weights), list(color.weights)
-    spatial, point, view = field.spatial.width, sigma.point_dim, field.sh_degree**2
-    # The colour's first layer follows the density's last one without anything between them.
-    of_geometry = c[0][:, view : color.point_dim] @ s[2][1:]
-    of_appearance = state.appearance @ c[0][:, color.point_dim :].T
-    harmonics = sh_encode(rays.directions, field.sh_degree)
+    of_appearance = state.appearance @ head.color_of_appearance.T
+    harmonics = sh_encode(rays.directions, head.sh_degree)
     sums, alpha, depth, weights = _Shade.apply(
-        *_batch(field, samples, rays, state, stop),
-        *(grid.table for grid in head_grids(field)),
-        state.code.float() @ a[0][:, spatial:].T,
-        state.eye @ s[0][:, point:].T,
-        torch.addmm(of_appearance.index_select(0, rays.frame), harmonics, c[0][:, :view].T),
-        a[0][:, :spatial],
-        a[1],
-        a[2],
-        s[0][:, :point],
-        s[1],
-        s[2][:1],
-        of_geometry,
-        c[1],
+        *_batch(head, samples, rays, state, stop),
+        head.spatial.table,
+        head.ambient.table,
+        state.code.float() @ head.ambient_of_code.T,
+        state.eye @ head.sigma_of_eye.T,
+        torch.addmm(of_appearance.index_select(0, rays.frame), harmonics, head.color_of_view.T),
+        head.ambient_of_spatial,
+        head.ambient_hidden,
+        head.coordinate,
+        torch.cat([head.sigma_of_spatial, head.sigma_of_ambient, head.sigma_of_product], 1),
+        head.sigma_hidden,
+        head.density,
+        head.color_of_sigma(),
+        head.color,
     )
     return RenderOutput(sums[:, :3], alpha, sums[:, 3], depth, weights)
 
@@ -180,13 +141,13 @@ class _Shade(torch.autograd.Function):
 
 
 def _batch(
-    field: HeadField, samples: Samples, rays: Rays, state: HeadState, stop: float
+    head: HeadTensors, samples: Samples, rays: Rays, state: HeadState, stop: float
 ) -> tuple[Any, tuple[GridLevels, ...]]:
     """What a call works on, apart from what is learned, and the grids' levels."""
     from radnerf.kernels.shade.networks import Batch
 
-    product = coordinate(field).eye_product
-    low, high = field.box
+    product = head.eye_product
+    low, high = head.box
     batch = Batch(
         t=samples.t.numpy(),
         dt=samples.dt.numpy(),
@@ -201,7 +162,7 @@ def _batch(
         stop=np.float32(stop),
         opaque=np.float32(-math.log(stop)) if stop > 0 else np.float32(np.inf),
     )
-    return batch, tuple(grid.levels for grid in head_grids(field))
+    return batch, (head.spatial.levels, head.ambient.levels)
 
 
 def _forward(terms: tuple[Tensor, ...], matrices: list[Tensor]) -> Any:
@@ -243,8 +204,8 @@ def _backward(matrices: list[Tensor]) -> Any:
         to_sigma=packed(to_sigma.T),
         ambient_hidden=packed(ambient_hidden.T),
         to_ambient=packed(to_ambient.T),
-        to_coordinate=by_halves(_padded(to_coordinate)),
-        to_rgb=by_halves(_padded(rgb)),
+        to_coordinate=_by_halves(_padded(to_coordinate)),
+        to_rgb=_by_halves(_padded(rgb)),
     )
 
 
@@ -312,6 +273,11 @@ def _sums(
 def _total(sums: np.ndarray) -> Tensor:
     """The workers' sums added up."""
     return torch.from_numpy(sums[0] if len(sums) == 1 else sums.sum(0))
+
+
+def _by_halves(matrix: Float[Tensor, "o i"]) -> Float[np.ndarray, "o 2 half"]:
+    """Even columns before odd ones."""
+    return matrix.view(len(matrix), -1, 2).transpose(1, 2).contiguous().numpy()
 
 
 def _in_order(values: Float[Tensor, "... h"]) -> Float[Tensor, "... h"]:

@@ -1,4 +1,4 @@
-"""Frames on CPU cores without doing anything twice: kernels/frame, and what it is told.
+"""Frames on CPU cores without doing anything twice: what the loops beside this file are told.
 
 All buffers are made once; weights are put in the loops' order once.
 """
@@ -13,75 +13,61 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from radnerf.fields.encodings import GridEncoding
-from radnerf.fields.head import HeadState
-from radnerf.fields.torso import TorsoState
 from radnerf.geometry.cameras import pixel_directions
-from radnerf.geometry.rotations import head_pose_vector
-from radnerf.kernels.dispatch import BACKENDS
-from radnerf.rendering.frame_parts import (
-    HeadMatrices,
-    Image,
-    TorsoMatrices,
-    differs,
-    grids,
-    networks,
-    occupied_blocks,
-    steps_to_occupied,
+from radnerf.kernels.frame.cells import occupied_blocks, steps_to_occupied
+from radnerf.kernels.frame.scene import UNSEEN, Image, Scene
+from radnerf.kernels.tensors import (
+    GridTensors,
+    HeadState,
+    HeadTensors,
+    TorsoState,
+    TorsoTensors,
+    odd_width,
+    unsupported_grid,
 )
-from radnerf.rendering.head_parts import is_odd
-from radnerf.rendering.portrait import Portrait
 
-# A ray with so little light left is opaque: it takes the colour that it has.
+# A ray with so little transmittance left is opaque: it takes the color that it has.
 OPAQUE = 1 / 64
-# Light behind which nothing is seen, and what all of a ray's samples without a colour may weigh:
-# half an 8-bit step.
-UNSEEN, FAINT = 1 / 512, 1 / 512
+# What all of a ray's samples without a color may weigh: half an 8-bit step.
+FAINT = 1 / 512
 BLOCK = 4  # cells a side, of what tiles of pixels are told about the occupancy grid
 
 
-def lacks(portrait: Portrait) -> str | None:
-    """Why this renderer cannot draw a portrait, if so."""
-    reason = BACKENDS["cpu"]((portrait.head_grid.value, next(portrait.parameters())))
-    reason = reason or differs(portrait) or is_odd(networks(portrait))
-    if reason is None and not 1 <= portrait.head.sh_degree <= 4:
-        reason = f"harmonics are of degree 1 to 4, not {portrait.head.sh_degree}"
+def unsupported_reason(scene: Scene) -> str | None:
+    """Why a scene cannot be drawn this way, if so."""
+    parts = scene.parts()
+    reason = unsupported_grid(parts) or odd_width(parts)
+    if reason is None and not 1 <= parts[0].sh_degree <= 4:
+        reason = f"harmonics are of degree 1 to 4, not {parts[0].sh_degree}"
     return reason
 
 
-class CpuFrameRenderer:
-    """See rendering/frame.py."""
+class Renderer:
+    """See FrameRenderer."""
 
     @torch.inference_mode()
-    def __init__(
-        self,
-        portrait: Portrait,
-        focal: float,
-        centre: tuple[float, float],
-        size: tuple[int, int],
-        background: Image,
-    ) -> None:
+    def __init__(self, scene: Scene) -> None:
         from radnerf.kernels.frame.march import TILE
 
-        self.portrait = portrait
-        self.size = size
-        height, width = size
+        self.scene = scene
+        camera = scene.camera
+        height, width = camera.size
         row, column = np.divmod(np.arange(height * width), width)
         tile = (row // TILE) * -(-width // TILE) + column // TILE
         self.order = np.argsort(tile, kind="stable")
         self.tiles = np.append(0, np.bincount(tile).cumsum()).astype(np.int64)
         uv = torch.from_numpy(np.stack([column, row], -1)[self.order] + 0.5).float()
-        xy = uv / torch.tensor([width, height]) * 2 - 1
-        self.camera = pixel_directions(uv, focal, centre).numpy()
-        self.lens = np.float32(focal), *(np.float32(c) for c in centre), width, height
-        self.xy = xy.numpy()
-        self.background = background.reshape(-1, 3)[self.order]
-        self.needed = portrait.torso_grid.occupied_at(xy).numpy()
-        self.nowhere = np.zeros_like(self.needed)
+        self.camera = pixel_directions(uv, camera.focal, camera.centre).numpy()
+        self.lens = np.float32(camera.focal), *(np.float32(c) for c in camera.centre), width, height
+        self.xy = (uv / torch.tensor([width, height]) * 2 - 1).numpy()
+        self.background = scene.background.reshape(-1, 3)[self.order]
+        self.needed = scene.torso_pixels.numpy()[self.order]
+        self.no_torso = np.zeros_like(self.needed)
         self.nearest, self.farthest = _floats(len(self.tiles) - 1), _floats(len(self.tiles) - 1)
-        self.light, self.color = _floats(len(xy)), _floats(len(xy), 3)
+        self.light, self.color = _floats(len(uv)), _floats(len(uv), 3)
         self.taken = np.zeros((2, 1), np.int64)
-        self.head, self.torso = _Head(portrait), _Torso(portrait)
+        head, torso = scene.detached_parts()
+        self.head, self.torso = _Head(head, scene), _Torso(torso)
 
     @torch.inference_mode()
     def __call__(
@@ -97,42 +83,40 @@ class CpuFrameRenderer:
         from radnerf.kernels.frame.torso import draw_torso
         from radnerf.kernels.numba_runtime import run, share
 
-        portrait, index = self.portrait, torch.tensor([-1])
-        camera, head, torso = pose[:3].float().contiguous().numpy(), self.head, self.torso
-        head.drive(portrait.head.state(code[None].float(), torch.tensor([eye]).float(), index))
-        motion = None if torso_motion is None else torso_motion[None]
-        torso.drive(portrait.torso.state(head_pose_vector(pose[None]), index, motion))
+        scene, head, torso = self.scene, self.head, self.torso
+        camera = pose[:3].float().contiguous().numpy()
+        head.drive(scene.head_state(code[None].float(), torch.tensor([eye]).float()))
+        torso.drive(scene.torso_state(pose), torso_motion)
         needed, back = self.needed, self.background
         if behind is not None:
-            needed, back = self.nowhere, behind.reshape(-1, 3)[self.order]
+            needed, back = self.no_torso, behind.reshape(-1, 3)[self.order]
         image = np.empty((len(self.order), 3), np.uint8)
-        marching, opaque = portrait.marching, np.float32(OPAQUE)
+        opaque = np.float32(OPAQUE)
         self.taken[:] = 0
         run(cull, head.space, camera, *self.lens, self.nearest, self.farthest)
         share(
             draw_head, self.camera, camera, self.tiles, self.nearest, self.farthest,
             self.taken[0], head.space, head.spatial, head.ambient, head.net, head.pool,
-            marching.max_samples, max(opaque, np.float32(marching.stop)), opaque,
-            np.float32(FAINT / marching.max_samples), self.light, self.color,
+            scene.max_samples, max(opaque, np.float32(scene.stop)), opaque,
+            np.float32(FAINT / scene.max_samples), self.light, self.color,
         )  # fmt: skip
         share(
             draw_torso, self.xy, self.tiles, self.taken[1], torso.grid, torso.net, torso.pool,
             needed, np.float32(UNSEEN), self.light, self.color, back, self.order, image,
         )  # fmt: skip
-        return image.reshape(*self.size, 3)
+        return image.reshape(*scene.camera.size, 3)
 
 
 class _Head:
     """The head as the loops want it."""
 
-    def __init__(self, portrait: Portrait) -> None:
+    def __init__(self, tensors: HeadTensors, scene: Scene) -> None:
         from radnerf.kernels.dense import packed
         from radnerf.kernels.frame.head import LAST, N_FLOATS, POOL, HeadNet, HeadPool
         from radnerf.kernels.frame.march import TILE, Space
 
-        field, grid, marching = portrait.head, portrait.head_grid, portrait.marching
-        occupied = grid.occupied.numpy()
-        low, high = grid.box.numpy()
+        occupied = scene.occupied.numpy()
+        low, high = scene.box.numpy()
         cell = (high - low) / np.array(occupied.shape, np.float32)
         self.space = Space(
             low=low,
@@ -141,15 +125,15 @@ class _Head:
             empty=steps_to_occupied(occupied),
             blocks=low + BLOCK * cell * occupied_blocks(occupied, BLOCK),
             extent=BLOCK * cell,
-            near=np.float32(marching.near),
-            step=np.float32(marching.step),
+            near=np.float32(scene.near),
+            step=np.float32(scene.step),
         )
-        spatial, ambient, _ = grids(portrait)
-        low, high = field.box.numpy()
-        self.spatial, self.ambient = grid_arrays(spatial), grid_arrays(ambient)
-        self.matrices = m = HeadMatrices.of(field)
-        hidden = torch.from_numpy(_whole(m.colour_of_sigma))
-        view = pad(m.colour_of_view, (0, m.colour_of_view.shape[1] % 2))
+        low, high = tensors.box.numpy()
+        self.spatial, self.ambient = grid_arrays(tensors.spatial), grid_arrays(tensors.ambient)
+        self.tensors = m = tensors
+        hidden = torch.from_numpy(_whole(m.color_of_sigma()))
+        self.of_product = m.scaled_product()
+        view = pad(m.color_of_view, (0, m.color_of_view.shape[1] % 2))
         self.net = HeadNet(
             low=low,
             per_unit=1 / (high - low),
@@ -160,12 +144,12 @@ class _Head:
             sigma_hidden=packed(m.sigma_hidden),
             to_density=_whole(m.density),
             to_color=packed(torch.cat([hidden, view], 1)),
-            to_rgb=_whole(m.colour),
+            to_rgb=_whole(m.color),
             of_code=_padded(len(m.ambient_hidden)),
             of_eye=_padded(len(m.sigma_hidden)),
             of_nothing=_padded(len(m.sigma_hidden)),
-            of_appearance=_padded(len(m.colour_of_view)),
-            degree=field.sh_degree,
+            of_appearance=_padded(len(m.color_of_view)),
+            degree=m.sh_degree,
         )
         n = _workers()
         net = self.net
@@ -186,7 +170,7 @@ class _Head:
             place=_floats(n, 3, POOL),
             rows=_words(n, 8, POOL),
             wide=np.zeros((n, 4, POOL), np.uint64),
-            features=_words(n, (spatial.width + ambient.width) // 2, POOL),
+            features=_words(n, m.spatial.levels.n_levels + m.ambient.levels.n_levels, POOL),
             first=_words(n, POOL, words),
             second=_words(n, POOL, words + view.shape[1] // 2),
         )
@@ -195,42 +179,41 @@ class _Head:
         """Take in what a frame is driven by."""
         from radnerf.kernels.dense import packed
 
-        net, m = self.net, self.matrices
+        net, m = self.net, self.tensors
         _fill(net.of_code[0], state.code[0] @ m.ambient_of_code.T)
         _fill(net.of_eye[0], state.eye[0] @ m.sigma_of_eye.T)
-        _fill(net.of_appearance[0], state.appearance[0] @ m.colour_of_appearance.T)
-        of_spatial = packed(torch.addcmul(m.sigma_of_spatial, m.sigma_of_product, state.eye))
+        _fill(net.of_appearance[0], state.appearance[0] @ m.color_of_appearance.T)
+        of_spatial = packed(torch.addcmul(m.sigma_of_spatial, self.of_product, state.eye))
         net.to_sigma[: len(of_spatial)] = of_spatial
 
 
 class _Torso:
     """The torso as the loops want it."""
 
-    def __init__(self, portrait: Portrait) -> None:
+    def __init__(self, tensors: TorsoTensors) -> None:
         from radnerf.kernels.dense import packed
         from radnerf.kernels.frame.torso import N_FLOATS, PIXELS, TorsoNet, TorsoPool
 
-        field, encoder = portrait.torso, grids(portrait)[2]
-        self.grid = grid_arrays(encoder)
-        self.matrices = m = TorsoMatrices.of(field)
+        self.grid = grid_arrays(tensors.grid)
+        self.tensors = m = tensors
         self.net = TorsoNet(
             to_deform=packed(m.deform_of_point),
             deform_hidden=packed(m.deform_hidden),
             to_offset=_whole(m.offset),
             to_torso=packed(torch.cat([m.torso_of_grid, m.torso_of_point], 1)),
             torso_hidden=packed(m.torso_hidden),
-            to_color=_whole(m.colour),
+            to_color=_whole(m.color),
             deform_of_frame=_padded(len(m.deform_hidden)),
             torso_of_frame=_padded(len(m.torso_hidden)),
             deform_of_nothing=_padded(len(m.deform_hidden)),
             torso_of_nothing=_padded(len(m.torso_hidden)),
             motion=_floats(4),
-            shrink=np.float32(field.shrink),
-            octaves=field.point_octaves,
+            shrink=np.float32(m.shrink),
+            octaves=m.point_octaves,
         )
         n = _workers()
         hidden = n, PIXELS, max(self.net.to_deform.shape[1], self.net.to_torso.shape[1]) // 2
-        points = encoder.width + m.torso_of_point.shape[1]
+        points = m.grid.levels.n_outputs + m.torso_of_point.shape[1]
         self.pool = TorsoPool(
             pixel=_ints(n, PIXELS),
             every=np.arange(PIXELS, dtype=np.int64),
@@ -244,22 +227,24 @@ class _Torso:
             second=_words(*hidden),
         )
 
-    def drive(self, state: TorsoState) -> None:
-        """Take in what a frame is driven by."""
-        net, m = self.net, self.matrices
+    def drive(self, state: TorsoState, motion: Tensor | None) -> None:
+        """Take in what a frame is driven by; a motion in place of the predicted one."""
+        net, m = self.net, self.tensors
         _fill(net.deform_of_frame[0], state.features[0] @ m.deform_of_frame.T)
         _fill(net.torso_of_frame[0], state.features[0] @ m.torso_of_frame.T)
-        shift, turn = state.motion[0, :2], state.motion[0, 2:]
+        shift, turn = (motion if motion is not None and m.tracked else state.motion[0]).split(
+            [2, 1]
+        )
         _fill(net.motion, torch.cat([shift, turn.cos(), turn.sin()]))
 
 
-def grid_arrays(encoding: GridEncoding) -> Any:
+def grid_arrays(grid: GridTensors) -> Any:
     """A grid as the loops want it."""
     from radnerf.kernels.lookup import empty_grid, fill
 
-    grid = empty_grid(encoding.levels)
-    fill(0, 1, encoding.table.detach().contiguous().numpy(), grid)
-    return grid
+    arrays = empty_grid(grid.levels)
+    fill(0, 1, grid.table.detach().contiguous().numpy(), arrays)
+    return arrays
 
 
 def _whole(matrix: Float[Tensor, "n o"]) -> Float[np.ndarray, "n padded"]:

@@ -7,45 +7,35 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from radnerf.fields.encodings import GridEncoding
-from radnerf.geometry.rotations import head_pose_vector
-from radnerf.kernels.dispatch import BACKENDS
-from radnerf.rendering.frame_parts import (
-    STOP,
-    HeadMatrices,
-    Image,
-    TorsoMatrices,
-    differs,
-    grids,
-    networks,
-    steps_to_occupied,
-)
-from radnerf.rendering.portrait import Portrait
+from radnerf.kernels.frame.cells import steps_to_occupied
+from radnerf.kernels.frame.scene import UNSEEN, Image, Scene
+from radnerf.kernels.frame.triton_loops import WARPS, finish_kernel, head_kernel, tiles
+from radnerf.kernels.grid_encode.triton import described
+from radnerf.kernels.tensors import GridTensors, HeadTensors, TorsoTensors, unsupported_grid
+from radnerf.kernels.triton_runtime import launch
 
 LEAST = 16  # the narrowest matrix that tensor cores take
 HARMONICS = 16
 
 
-def lacks(portrait: Portrait) -> str | None:
-    """Why this renderer cannot draw a portrait, if so."""
-    reason = BACKENDS["triton"]((portrait.head_grid.value, next(portrait.parameters())))
-    if reason is None:
-        reason = differs(portrait)
-    if reason is not None:
+def unsupported_reason(scene: Scene) -> str | None:
+    """Why a scene cannot be drawn this way, if so."""
+    parts = scene.parts()
+    if (reason := unsupported_grid(parts)) is not None:
         return reason
-    for grid in grids(portrait):
-        if not _fits(grid.width):
-            return f"a grid has {grid.width} features, not a power of two from {LEAST} on"
-    for net, _ in networks(portrait):
-        for weight in net.weights[:-1]:
-            if not _fits(len(weight)):
-                return f"a layer is {len(weight)} wide, not a power of two from {LEAST} on"
+    for part in parts:
+        for grid, _ in part.grids().values():
+            if not _fits(grid.levels.n_outputs):
+                n = grid.levels.n_outputs
+                return f"a grid has {n} features, not a power of two from {LEAST} on"
+        for width in part.hidden_widths():
+            if not _fits(width):
+                return f"a layer is {width} wide, not a power of two from {LEAST} on"
     return None
 
 
@@ -53,23 +43,17 @@ def _fits(width: int) -> bool:
     return width >= LEAST and width & (width - 1) == 0
 
 
-class TritonFrameRenderer:
-    """See rendering/frame.py."""
+class Renderer:
+    """See FrameRenderer."""
 
     @torch.inference_mode()
-    def __init__(
-        self,
-        portrait: Portrait,
-        focal: float,
-        centre: tuple[float, float],
-        size: tuple[int, int],
-        background: Image,
-    ) -> None:
-        self.portrait = portrait
-        self.device = device = portrait.rest_code.device
-        self.inputs = _Inputs(len(portrait.rest_code), device)
-        self.head = _Head(portrait, focal, centre, size)
-        self.torso = _Torso(portrait, size, background)
+    def __init__(self, scene: Scene) -> None:
+        head, torso = scene.detached_parts()
+        self.device = device = scene.occupied.device
+        size = scene.camera.size
+        self.inputs = _Inputs(head.ambient_of_code.shape[1], device)
+        self.tracked = torso.tracked
+        self.head, self.torso = _Head(head, scene), _Torso(torso, scene)
         self.image = torch.zeros(*size, 3, dtype=torch.uint8, device=device)
         self.graph: Any = None
         if device.type == "cuda":
@@ -98,12 +82,12 @@ class TritonFrameRenderer:
         torso_motion: Float[Tensor, " 3"] | None = None,
         behind: Image | None = None,
     ) -> Image:
-        self.inputs.fill(pose, code, eye, torso_motion if self.portrait.torso.tracked else None)
+        self.inputs.fill(pose, code, eye, torso_motion if self.tracked else None)
         if behind is not None:
             self.head.render(self.inputs)
-            colour, light = self.head.out.split((3, 1), 1)
+            color, light = self.head.out.split((3, 1), 1)
             under = torch.from_numpy(behind).to(self.device).view(-1, 3).float() / 255
-            image = (colour + light * under).clamp(0, 1) * 255
+            image = (color + light * under).clamp(0, 1) * 255
             return image.round().byte().view(*self.image.shape).cpu().numpy()
         if self.graph is None:
             self._draw()
@@ -127,7 +111,6 @@ class _Inputs:
         self.code = torch.zeros(1, code_dim, device=device)
         self.eye = torch.zeros(1, device=device)
         self.motion = torch.zeros(1, 3, device=device)  # NaN is predicted
-        self.index = torch.full((1,), -1, device=device)
 
     def fill(self, pose: Tensor, code: Tensor, eye: float, motion: Tensor | None) -> None:
         self.pose.copy_(pose)
@@ -140,54 +123,44 @@ class _Inputs:
 
 
 class _Head:
-    """Colour and remaining light of every pixel."""
+    """Color and remaining light of every pixel."""
 
-    def __init__(
-        self,
-        portrait: Portrait,
-        focal: float,
-        centre: tuple[float, float],
-        size: tuple[int, int],
-    ) -> None:
-        self.field, self.size = portrait.head, size
-        device = portrait.rest_code.device
-        self.net = net = HeadMatrices.of(self.field)
-        self.spatial, self.ambient = (_grid(grid) for grid in grids(portrait)[:2])
-        harmonics = net.colour_of_view.shape[1]
+    def __init__(self, tensors: HeadTensors, scene: Scene) -> None:
+        self.state, self.size = scene.head_state, scene.camera.size
+        device = scene.occupied.device
+        self.tensors = net = tensors
+        self.of_product = net.scaled_product()
+        self.spatial, self.ambient = _grid(net.spatial), _grid(net.ambient)
+        harmonics = net.color_of_view.shape[1]
         self.matrices = _matrices(
             net.ambient_of_spatial,
             net.ambient_hidden,
             net.sigma_of_spatial,
             net.sigma_of_ambient,
             net.sigma_hidden,
-            net.colour_of_sigma,
-            pad(net.colour_of_view, (0, HARMONICS - harmonics)),
+            net.color_of_sigma(),
+            pad(net.color_of_view, (0, HARMONICS - harmonics)),
         )
         first = net.ambient_of_spatial.numel() + net.ambient_hidden.numel()
         inputs = net.sigma_of_spatial.shape[1]
         self.of_spatial = self.matrices[first:].view(-1, len(net.sigma_hidden))[:inputs]
-        self.rows = torch.cat([net.coordinate, net.density, net.colour])
+        self.rows = torch.cat([net.coordinate, net.density, net.color])
         self.biases = torch.zeros(3, len(net.sigma_hidden), device=device)
-        grid, marching = portrait.head_grid, portrait.marching
-        self.box = grid.box.float().contiguous()
-        self.empty = torch.from_numpy(steps_to_occupied(grid.occupied.cpu().numpy())).to(device)
-        stop = max(STOP, marching.stop)
-        self.marching = float(marching.near), float(marching.step), marching.max_samples, stop
+        self.box = scene.box.float().contiguous()
+        self.empty = torch.from_numpy(steps_to_occupied(scene.occupied.cpu().numpy())).to(device)
+        stop = max(UNSEEN, scene.stop)
+        self.marching = float(scene.near), float(scene.step), scene.max_samples, stop
+        focal, centre = scene.camera.focal, scene.camera.centre
         self.camera = float(focal), float(centre[0]), float(centre[1])
-        self.out = torch.zeros(size[0] * size[1], 4, device=device)
+        self.out = torch.zeros(self.size[0] * self.size[1], 4, device=device)
 
     def render(self, inputs: _Inputs) -> None:
-        from radnerf.kernels.frame.gpu import WARPS, head_kernel, tiles
-        from radnerf.kernels.triton_runtime import launch
-
-        net = self.net
-        state = self.field.state(inputs.code, inputs.eye, inputs.index)
+        net = self.tensors
+        state = self.state(inputs.code, inputs.eye)
         torch.mm(state.code, net.ambient_of_code.T, out=self.biases[0:1])
         torch.mm(state.eye, net.sigma_of_eye.T, out=self.biases[1:2])
-        self.of_spatial.copy_(
-            torch.addcmul(net.sigma_of_spatial, net.sigma_of_product, state.eye).T
-        )
-        torch.mm(state.appearance, net.colour_of_appearance.T, out=self.biases[2:3])
+        self.of_spatial.copy_(torch.addcmul(net.sigma_of_spatial, self.of_product, state.eye).T)
+        torch.mm(state.appearance, net.color_of_appearance.T, out=self.biases[2:3])
         programs, high, wide = tiles(*self.size)
         launch(
             head_kernel, programs,
@@ -202,11 +175,11 @@ class _Head:
 class _Torso:
     """The torso over the background, where its grid says so and the head lets it be seen."""
 
-    def __init__(self, portrait: Portrait, size: tuple[int, int], background: Image) -> None:
-        self.field, self.size = portrait.torso, size
-        device = portrait.rest_code.device
-        self.net = net = TorsoMatrices.of(self.field)
-        self.grid = _grid(grids(portrait)[2])
+    def __init__(self, tensors: TorsoTensors, scene: Scene) -> None:
+        self.state, self.size = scene.torso_state, scene.camera.size
+        device = scene.occupied.device
+        self.tensors = net = tensors
+        self.grid = _grid(net.grid)
         # The width of an encoded point, filled up.
         self.encoded = max(LEAST, 1 << (net.deform_of_point.shape[1] - 1).bit_length())
         self.matrices = _matrices(
@@ -216,31 +189,24 @@ class _Torso:
             pad(net.torso_of_point, (0, self.encoded - net.torso_of_point.shape[1])),
             net.torso_hidden,
         )
-        self.rows = torch.cat([net.offset.flatten(), net.colour.flatten()])
+        self.rows = torch.cat([net.offset.flatten(), net.color.flatten()])
         self.deform_bias = torch.zeros(1, len(net.deform_hidden), device=device)
         self.torso_bias = torch.zeros(1, len(net.torso_hidden), device=device)
         self.motion = torch.zeros(1, 3, device=device)
-        height, width = size
-        row, column = np.divmod(np.arange(height * width), width)
-        uv = torch.from_numpy(np.stack([column, row], -1) + 0.5).float()
-        xy = (uv / torch.tensor([width, height]) * 2 - 1).to(device)
-        self.candidates = portrait.torso_grid.occupied_at(xy).to(torch.uint8)
-        self.background = torch.from_numpy(background).to(device).float() / 255
+        self.candidates = scene.torso_pixels.to(torch.uint8)
+        self.background = torch.from_numpy(scene.background).to(device).float() / 255
 
     def render(self, inputs: _Inputs, head: Tensor, image: Tensor) -> None:
-        from radnerf.kernels.frame.gpu import WARPS, finish_kernel, tiles
-        from radnerf.kernels.triton_runtime import launch
-
-        field, net = self.field, self.net
-        state = field.state(head_pose_vector(inputs.pose[None]), inputs.index)
+        net = self.tensors
+        state = self.state(inputs.pose)
         torch.where(inputs.motion.isnan(), state.motion, inputs.motion, out=self.motion)
         torch.mm(state.features, net.deform_of_frame.T, out=self.deform_bias)
         torch.mm(state.features, net.torso_of_frame.T, out=self.torso_bias)
         programs, high, wide = tiles(*self.size)
         launch(
             finish_kernel, programs,
-            head, self.background, self.candidates, self.motion, float(field.shrink),
-            field.point_octaves, STOP, *self.grid, self.matrices, self.rows,
+            head, self.background, self.candidates, self.motion, float(net.shrink),
+            net.point_octaves, UNSEEN, *self.grid, self.matrices, self.rows,
             self.deform_bias, self.torso_bias, image, *self.size,
             HIGH=high, WIDE=wide, E=self.encoded, L=len(self.grid[1]),
             HD=len(net.deform_hidden), HT=len(net.torso_hidden), num_warps=WARPS,
@@ -248,13 +214,10 @@ class _Torso:
         )  # fmt: skip
 
 
-def _grid(encoding: GridEncoding) -> tuple[Tensor, Tensor, Tensor]:
+def _grid(grid: GridTensors) -> tuple[Tensor, Tensor, Tensor]:
     """A grid's table as pairs of float16, its levels' scales and the rest that describes them."""
-    from radnerf.kernels.grid_encode.triton import described
-
-    table = encoding.table.detach()
-    scales, levels = described(encoding.levels, table.device)
-    return table.half().view(torch.int32).view(-1), scales, levels.T.contiguous()
+    scales, levels = described(grid.levels, grid.table.device)
+    return grid.table.half().view(torch.int32).view(-1), scales, levels.T.contiguous()
 
 
 def _matrices(*matrices: Float[Tensor, "_ _"]) -> Float[Tensor, " n"]:
