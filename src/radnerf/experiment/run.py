@@ -98,8 +98,9 @@ def _run(config: DictConfig) -> dict[str, Any]:
         count = launch.n_devices(config.trainer)
         if count > 1:
             _budgets(config, [name for name in TRAINING if name in stages])  # to refuse it once
-            resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-            return launch.launch(count, _experiment, resolved, str(source.id), root, preprocess_s)
+            # Not resolved: what only the clip knows is filled in later.
+            plain = OmegaConf.create(OmegaConf.to_container(config))
+            return launch.launch(count, _experiment, plain, str(source.id), root, preprocess_s)
     return _experiment(config, str(source.id), root, preprocess_s)
 
 
