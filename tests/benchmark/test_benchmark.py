@@ -147,10 +147,9 @@ def test_frames_and_steps_are_refused_too(
     report = benchmark_training(subject, CONF, "auto", 0.0, 64, refused="sh_encode is wrong")
     assert report["train.steps_per_s.reason"] == "sh_encode is wrong"
 
-    def wrong(*given: Any) -> RenderOutput:
-        out = shade(*given)
-        assert out is not None
-        return replace(out, rgb=1 + out.rgb)
+    def wrong(*given: Any) -> RenderOutput | None:
+        out = shade(*given)  # None: the reference, which is right
+        return None if out is None else replace(out, rgb=1 + out.rgb)
 
     monkeypatch.setattr("radnerf.heads.marching.shade", wrong)
     report = complete(benchmark_frames(subject, "auto", 0.0, (16,)), (16,))

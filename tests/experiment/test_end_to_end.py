@@ -64,8 +64,9 @@ def test_everything_is_written(trained: tuple[Path, dict[str, Any]]) -> None:
 
 def test_the_picture_is_learned(trained: tuple[Path, dict[str, Any]]) -> None:
     _, metrics = trained
-    assert metrics["full.psnr"] > metrics["control.mean_frame.psnr"] + 2
-    assert metrics["head.psnr"] > 26
+    # It reaches 27.4 dB over 23.7, and 34.4 dB for the head.
+    assert metrics["full.psnr"] > metrics["control.mean_frame.psnr"] + 3
+    assert metrics["head.psnr"] > 33
 
 
 def test_the_mouth_follows_the_audio(trained: tuple[Path, dict[str, Any]]) -> None:
