@@ -10,7 +10,7 @@ from radnerf.audio import FeatureFile, clip_features, precomputed_windows, windo
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
 from radnerf.inference import driver as driver_module
-from radnerf.inference.driver import Driver
+from radnerf.inference.file_driver import FileDriver
 
 
 def test_windows_and_steps_are_read(tmp_path: Path) -> None:
@@ -92,10 +92,10 @@ def test_its_portrait_wants_features_of_the_same_kind(
     np.save(tmp_path / "a_eo.npy", np.ones((10, 16, 44), np.float32))
     np.save(tmp_path / "a_hu.npy", np.ones((10, 16, 1024), np.float32))
 
-    assert len(list(Driver(bundle, wav, features=tmp_path / "a_eo.npy"))) == 10
+    assert len(list(FileDriver(bundle, wav, features=tmp_path / "a_eo.npy"))) == 10
     with pytest.raises(UserError, match=r"cannot hear.*features=FILE"):
-        Driver(bundle, wav)
+        FileDriver(bundle, wav)
     with pytest.raises(UserError, match="1024 wide and the portrait learned from 44"):
-        Driver(bundle, wav, features=tmp_path / "a_hu.npy")
+        FileDriver(bundle, wav, features=tmp_path / "a_hu.npy")
     with pytest.raises(UserError, match="hears by itself"):
-        Driver(make_bundle(), wav, features=tmp_path / "a_eo.npy")
+        FileDriver(make_bundle(), wav, features=tmp_path / "a_eo.npy")

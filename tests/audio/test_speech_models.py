@@ -18,7 +18,7 @@ from radnerf.audio.speech_models import HubertExtractor, Wav2Vec2Extractor, Whis
 from radnerf.conventions import HOP
 from radnerf.errors import UserError
 from radnerf.inference import driver as driver_module
-from radnerf.inference.driver import Driver
+from radnerf.inference.file_driver import FileDriver
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is missing: pip install 'radnerf[speech]'"
@@ -251,14 +251,14 @@ def test_a_portrait_speaks_again_when_its_model_moved(
     settings = HubertExtractor(model=str(old), **CPU).settings
     bundle = make_bundle(extractor=settings, portrait={"audio_net": {"dim": 16}})
     wav = write_wav(tmp_path / "a.wav", 0.4, 16_000)
-    expected = Driver(bundle, wav, device="cpu").windows
+    expected = FileDriver(bundle, wav, device="cpu").windows
     assert expected.shape == (10, 16, 16)
 
     old.rename(tmp_path / "new")
     with pytest.raises(UserError, match=r"There is no speech model .*old.*extractor\.model=/path"):
-        Driver(bundle, wav, device="cpu")
-    moved = Driver(bundle, wav, device="cpu", extractor={"model": str(tmp_path / "new")})
+        FileDriver(bundle, wav, device="cpu")
+    moved = FileDriver(bundle, wav, device="cpu", extractor={"model": str(tmp_path / "new")})
     assert torch.equal(moved.windows, expected)
     narrow = make_bundle(extractor=settings, portrait={"audio_net": {"dim": 40}})
     with pytest.raises(UserError, match="16 wide and the portrait learned from 40"):
-        Driver(narrow, wav, device="cpu", extractor={"model": str(tmp_path / "new")})
+        FileDriver(narrow, wav, device="cpu", extractor={"model": str(tmp_path / "new")})

@@ -13,7 +13,7 @@ from radnerf.convert.checkpoint import read_checkpoint
 from radnerf.convert.portrait import extractor_settings
 from radnerf.errors import UserError
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import load_portrait
+from radnerf.inference.performer import load_portrait
 from radnerf.rendering.frame import PlainFrameRenderer, frame_renderer
 
 

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from radnerf.data.clip import Clip
 from radnerf.experiment import run
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import Driver
+from radnerf.inference.file_driver import FileDriver
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = (
@@ -55,7 +55,7 @@ def test_a_run_ends_in_a_portrait_that_speaks(
 ) -> None:
     bundle = portrait_of(tiny_clip, tmp_path, *choices)
     assert torch.equal(bundle.poses, torch.from_numpy(Clip.open(tiny_clip).poses))
-    driver = Driver(bundle, tiny_clip / "aud.wav", eyes="0.25")
+    driver = FileDriver(bundle, tiny_clip / "aud.wav", eyes="0.25")
     assert next(iter(driver)).shape == (24, 32, 3)
 
 

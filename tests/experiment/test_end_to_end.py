@@ -18,7 +18,7 @@ from radnerf.data.demo.oracle import mouth_opening_from_frames
 from radnerf.errors import UserError
 from radnerf.experiment import run
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import Driver
+from radnerf.inference.file_driver import FileDriver
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -73,7 +73,7 @@ def test_the_mouth_follows_the_audio(trained: tuple[Path, dict[str, Any]]) -> No
     folder, _ = trained
     clip = Clip.open(folder / "data" / "demo")
     bundle = PortraitBundle.load(folder / "outputs" / "demo" / "latest" / "portrait.safetensors")
-    driver = Driver(bundle, clip.root / "aud.wav", eyes="1")
+    driver = FileDriver(bundle, clip.root / "aud.wav", eyes="1")
     truth = np.load(clip.root / "truth.npz")["mouth_opening"][clip.n_train :]
     codes = list(driver.codes())[clip.n_train : len(clip)]
     shuffled = [codes[i] for i in np.random.default_rng(0).permutation(len(codes))]

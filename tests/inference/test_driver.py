@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 from inference.fakes import FakePortrait, make_bundle, write_wav
+from radnerf.inference.driver import Driver, choose_device, make_extractor
 
 from radnerf.errors import UserError
 from radnerf.inference import driver as driver_module
-from radnerf.inference.driver import Driver, choose_device, make_extractor
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 VIDEOS = Path(os.environ.get("RADNERF_TEST_VIDEOS", SHARED))

@@ -2,7 +2,7 @@ import pytest
 from inference.fakes import make_bundle, make_portrait_config
 
 from radnerf.errors import UserError
-from radnerf.inference.driver import load_portrait
+from radnerf.inference.performer import load_portrait
 
 
 def test_settings_that_do_not_fit():

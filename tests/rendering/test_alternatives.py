@@ -21,7 +21,7 @@ from radnerf.fields.cameras import CameraRefinement
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import load_portrait
+from radnerf.inference.performer import load_portrait
 from radnerf.kernels.frame import cpu
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule

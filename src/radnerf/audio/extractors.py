@@ -6,20 +6,22 @@ Letters: S feature steps, C feature width, W window length in samples.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 from jaxtyping import Float
 
-from radnerf.audio.chunks import Features, in_chunks
+from radnerf.audio.chunks import Features, FeatureStream, Sound, in_chunks
 from radnerf.conventions import FEATURE_RATE, HOP, SAMPLE_RATE
 from radnerf.errors import UserError
 from radnerf.registry import component, find
 
-CHUNK = 60 * FEATURE_RATE  # steps of a spectrogram in memory at once
+CHUNK = 10 * FEATURE_RATE  # steps of a spectrogram in memory at once
+
+Recorded = Callable[[], Iterable[Sound]]  # the pieces of a recording, as often as it is called
 
 
 class Extractor(ABC):
@@ -27,6 +29,8 @@ class Extractor(ABC):
 
     Every kind is a frozen dataclass: its fields are its settings.
     """
+
+    live_chunk: ClassVar[int] = 1  # steps whose features are made at once while sound comes in
 
     @property
     @abstractmethod
@@ -55,12 +59,24 @@ class Extractor(ABC):
 
     @property
     def summary(self) -> str:
-        """One line for the user: what is heard, how wide, and what it costs."""
+        """One line for the user: what it is, how wide, and what it costs."""
         return f"{self.name}, {self.dim} values at {FEATURE_RATE} steps a second"
 
     @abstractmethod
     def __call__(self, wave: Float[np.ndarray, " samples"]) -> Features:
         """Features of the steps [i HOP, (i + 1) HOP); the last step may be cut short."""
+
+    def stream(self, recorded: Recorded | None = None) -> FeatureStream:
+        """Features of sound that comes in pieces.
+
+        Args:
+            recorded: the whole sound, when it is known beforehand; together the features are then
+                those of a call. None for sound that is yet to come: features come as soon as the
+                context allows, `live_chunk` steps at a time.
+        """
+        margin = -(-self.context // HOP)
+        chunk = self.live_chunk if recorded is None else CHUNK
+        return FeatureStream(self, self.dim, chunk, margin)
 
     def release(self) -> None:
         """Give back the memory of loaded weights; the next call loads them again."""
@@ -114,9 +130,17 @@ class MelExtractor(Extractor):
 
     def __call__(self, wave: Float[np.ndarray, " samples"]) -> Features:
         """Features of a waveform: ceil(samples / HOP) steps, silence beyond its ends."""
+        return in_chunks(self._levels, wave, self.dim, CHUNK, edges=self._edges)
+
+    def stream(self, recorded: Recorded | None = None) -> FeatureStream:
+        chunk = self.live_chunk if recorded is None else CHUNK
+        return FeatureStream(self._levels, self.dim, chunk, edges=self._edges)
+
+    @property
+    def _edges(self) -> tuple[int, int]:
+        """Samples that the windows reach beyond their steps."""
         before = (self.window - HOP) // 2
-        edges = (before, self.window - HOP - before)
-        return in_chunks(self._levels, wave, self.dim, CHUNK, edges=edges)
+        return before, self.window - HOP - before
 
     def _levels(self, sound: Float[np.ndarray, " samples"]) -> Features:
         """Features of the windows that fit into the sound."""

@@ -18,7 +18,7 @@ from radnerf.experiment.build import ClipFacts, portrait_config
 from radnerf.geometry.eyes import OPEN_EYE
 from radnerf.heads import RadianceHead
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import load_portrait
+from radnerf.inference.performer import load_portrait
 from radnerf.inference.tracks import cover
 from radnerf.rendering.frame import Image
 from radnerf.rendering.portrait import Portrait

@@ -22,7 +22,7 @@ from radnerf.errors import UserError
 from radnerf.fields.audio_net import rest_code
 from radnerf.geometry.eyes import OPEN_EYE
 from radnerf.geometry.face68 import mouth_opening
-from radnerf.inference.driver import MAX_SIDE
+from radnerf.inference.performer import MAX_SIDE
 from radnerf.rendering.portrait import Portrait
 
 FEATURE_FILES = ("aud_eo.npy", "aud_hu.npy", "aud_ds.npy", "aud.npy")

@@ -28,7 +28,7 @@ from radnerf.audio import (
     attention_windows,
     clip_features,
     load_audio,
-    mouth_lead,
+    measure_audio_offset,
 )
 from radnerf.conventions import HEAD
 from radnerf.data.clip import Clip
@@ -161,11 +161,11 @@ class ClipDataModule(pl.LightningDataModule):
         n_audio, order = int(audio_ids.max()) + 1, np.argsort(audio_ids)
         landmarks = self.frames.landmarks.numpy()
         opening = np.interp(np.arange(n_audio), audio_ids[order], mouth_opening(landmarks)[order])
-        self.audio_offset = mouth_lead(opening, load_audio(self.root / "aud.wav"), fps)
+        self.audio_offset = measure_audio_offset(opening, load_audio(self.root / "aud.wav"), fps)
         if isinstance(self.extractor, FeatureFile):
             self.extractor = self.extractor.found(self.root)
         self.audio = torch.from_numpy(
-            clip_features(self.root, self.extractor, n_audio, fps, lead=self.audio_offset)
+            clip_features(self.root, self.extractor, n_audio, fps, self.audio_offset)
         )
         basis = MouthBasis.fit(landmarks[: self.clip.n_train])
         self.mouth = torch.from_numpy(basis.coefficients(landmarks))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import track
 
@@ -16,7 +17,7 @@ from radnerf.errors import UserError
 from radnerf.experiment.evaluate import RELEASE_MEMORY_EVERY
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import Driver
+from radnerf.inference.file_driver import FileDriver
 from radnerf.inference.tracks import ping_pong
 from radnerf.inference.video import Sound, VideoWriter
 from radnerf.metrics.frames import SyncMetric, audio_offset_values
@@ -49,8 +50,9 @@ def evaluate_cross(
     clip, wave = data.clip, load_audio(audio)
     held_out = slice(clip.n_train, len(clip))
     tracks = {name: getattr(bundle, name)[held_out] for name in ("poses", "eye", "torso_motion")}
-    frames = Driver(replace(bundle, **tracks), audio, device=device)
-    faces = data.frames.landmarks[held_out].numpy()[ping_pong(len(frames), len(tracks["poses"]))]
+    frames = FileDriver(replace(bundle, **tracks), audio, device=device)
+    shown = ping_pong(np.arange(len(frames)), len(tracks["poses"]))
+    faces = data.frames.landmarks[held_out].numpy()[shown]
     boxes = face_boxes(faces)
     sync = SyncMetric.open(syncnet, wave, clip.fps, ("cross",))
     offset = AudioOffset(wave, clip.fps)

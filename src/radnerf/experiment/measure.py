@@ -9,13 +9,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from radnerf.audio import make_extractor
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
 from radnerf.experiment import launch
 from radnerf.experiment.cross import evaluate_cross
 from radnerf.experiment.evaluate import evaluate
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import load_portrait, make_extractor
+from radnerf.inference.performer import load_portrait
 from radnerf.rendering.portrait import Portrait
 
 PORTRAIT = "portrait.safetensors"

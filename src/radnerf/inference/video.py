@@ -20,7 +20,7 @@ from radnerf.files import whole_file
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 AAC_FRAME = 1024  # samples
-# Colours by the matrix every decoder assumes when it does not look (BT.601), and tagged as such.
+# Colors by the matrix every decoder assumes when it does not look (BT.601), and tagged as such.
 BT709, SMPTE170M, LIMITED = 1, 6, 1
 
 Frame = UInt8[np.ndarray, "h w 3"]

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy.spatial.transform import Rotation
 
-from radnerf.audio.sync import LEAST_CORRELATION, SHORTEST, lead_correlations, speech_activity
+from radnerf.audio.sync import LEAST_CORRELATION, SHORTEST, offset_correlations, speech_activity
 from radnerf.conventions import FPS, HEAD
 from radnerf.data.clip import Clip, face_rectangle
 from radnerf.geometry.eyes import HALF_SHUT, closedness, eye_range
@@ -139,7 +139,7 @@ def lead(mouth: Track, wave: Float[np.ndarray, " s"]) -> float | None:
     """Seconds that the mouth is ahead of its sound, None where the two hardly go together."""
     if len(mouth) / FPS < SHORTEST:
         return None
-    leads, correlation = lead_correlations(mouth, wave)
+    leads, correlation = offset_correlations(mouth, wave)
     best = int(np.argmax(correlation))
     return float(leads[best]) if correlation[best] >= LEAST_CORRELATION else None
 

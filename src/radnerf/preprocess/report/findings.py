@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from radnerf.audio.sync import NATURAL_LEADS
+from radnerf.audio.sync import NATURAL_OFFSETS
 from radnerf.conventions import FPS
 from radnerf.preprocess.report.facts import Facts, brightness_change
 
@@ -62,8 +62,8 @@ def find_faults(facts: Facts) -> list[Finding]:
         )
     )
     if f.lead_s is not None:
-        frames = round(abs(f.lead_s - np.clip(f.lead_s, *NATURAL_LEADS)) * FPS)
-        late = "lags" if f.lead_s > NATURAL_LEADS[1] else "leads"
+        frames = round(abs(f.lead_s - np.clip(f.lead_s, *NATURAL_OFFSETS)) * FPS)
+        late = "lags" if f.lead_s > NATURAL_OFFSETS[1] else "leads"
         found.append(
             (
                 "offset",
