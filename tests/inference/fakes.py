@@ -7,22 +7,30 @@ import torch
 from torch import nn
 
 from radnerf.audio import MelExtractor
+from radnerf.inference import file_driver, performer, stream_driver
 from radnerf.inference.bundle import PortraitBundle
+from radnerf.rendering.portrait import Portrait
 
 
-class FakePortrait(nn.Module):
-    """Stands in for rendering.portrait.Portrait.
+class FakePortrait(Portrait):
+    """A portrait without fields.
 
     Over the background, the lower half lights up with the sound and the top left with the eyes.
     """
 
     def __init__(self):
-        super().__init__()
+        nn.Module.__init__(self)
         self.calls = []
         self.register_buffer("rest_code", torch.full((64,), -1.0))
 
     def encode_audio(self, windows):
         return windows[:, 4, 8].mean(-1, keepdim=True).repeat(1, 64)
+
+    def stand_in(self, monkeypatch):
+        """Be what drivers load and performers draw."""
+        for module in (file_driver, stream_driver):
+            monkeypatch.setattr(module, "load_portrait", lambda bundle: self)
+        monkeypatch.setattr(performer, "frame_renderer", self.renderer)
 
     @staticmethod
     def renderer(portrait, focal, centre, size, background):

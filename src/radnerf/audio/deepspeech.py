@@ -10,7 +10,7 @@ H hidden width, C characters.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from radnerf.audio.chunks import Sound
 from radnerf.audio.extractors import Recorded
+from radnerf.audio.loudness import Pieces
 from radnerf.audio.model_files import reason
 from radnerf.audio.neural import NeuralExtractor, Steps
 from radnerf.conventions import HOP, SAMPLE_RATE
@@ -245,7 +246,7 @@ class Moments:
         return (values - mean) / max(variance, 1e-10) ** 0.5
 
 
-def _overlapping(pieces: Iterable[Sound], n_fft: int) -> Iterator[Sound]:
+def _overlapping(pieces: Pieces, n_fft: int) -> Iterator[Float[np.ndarray, " _"]]:
     """Sounds that have each of a recording's spectrogram frames once; silence fills the first."""
     hop = HOP // 2
     rest, first = np.zeros(0, np.float32), True

@@ -6,7 +6,7 @@ Letters: S feature steps, C feature width, W window length in samples.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, ClassVar, get_type_hints
@@ -14,14 +14,15 @@ from typing import Any, ClassVar, get_type_hints
 import numpy as np
 from jaxtyping import Float
 
-from radnerf.audio.chunks import Features, FeatureStream, Sound, in_chunks
+from radnerf.audio.chunks import Features, FeatureStream, in_chunks
+from radnerf.audio.loudness import Pieces
 from radnerf.conventions import FEATURE_RATE, HOP, SAMPLE_RATE
 from radnerf.errors import UserError
 from radnerf.registry import component, find
 
 CHUNK = 10 * FEATURE_RATE  # steps of a spectrogram in memory at once
 
-Recorded = Callable[[], Iterable[Sound]]  # the pieces of a recording, as often as it is called
+Recorded = Callable[[], Pieces]  # the pieces of a recording, as often as it is called
 
 
 class Extractor(ABC):

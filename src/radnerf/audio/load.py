@@ -35,7 +35,7 @@ class Recording:
         if self.n_samples == 0:
             raise UserError(f"The audio track of {self.path} is empty: give a file with sound.")
 
-    def pieces(self) -> Iterator[Wave]:
+    def pieces(self) -> Iterator[Float[np.ndarray, " _"]]:
         """Mono at SAMPLE_RATE, in [-1, 1], a few seconds at a time."""
         blocks: list[Wave] = []
         n_samples = 0
@@ -53,7 +53,7 @@ class Recording:
         """Its speech_gain()."""
         return gain_of_pieces(self.pieces(), self.n_samples)
 
-    def _decoded(self) -> Iterator[Wave]:
+    def _decoded(self) -> Iterator[Float[np.ndarray, " _"]]:
         # The channels are averaged here: the resampler's own mono is 3 dB louder for stereo.
         resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
         frame = None
@@ -99,7 +99,8 @@ class Resampler:
         self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=goal)
         self._same = rate == goal
 
-    def push(self, samples: Wave) -> Wave:
+    def push(self, samples: Wave) -> Float[np.ndarray, " m"]:
+        """What the next samples become."""
         if self._same or not len(samples):
             return samples
         block = np.ascontiguousarray(samples[None], np.float32)
@@ -107,7 +108,7 @@ class Resampler:
         frame.sample_rate = self.rate
         return self._joined(self._resampler.resample(frame))
 
-    def end(self) -> Wave:
+    def end(self) -> Float[np.ndarray, " m"]:
         """What is left; nothing can follow."""
         if self._same:
             return np.zeros(0, np.float32)

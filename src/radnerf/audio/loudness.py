@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
@@ -16,11 +17,12 @@ LEVEL_BLOCK = SAMPLE_RATE // 20
 SPEECH_RANGE_DB = 20.0  # blocks this far below the loudest ones are pauses
 
 MEMORY = 20 * SAMPLE_RATE // LEVEL_BLOCK  # blocks by which a follower judges: 20 s
-DOUBT = 6.0  # blocks of speech after which it is half sure
+DOUBT = 6.0  # blocks of speech after which two thirds of it are gone
 STEADY_DB = 6.0  # noise varies less, speech more, from its quiet blocks to its loud ones
 SLEW_DB = 1.0  # largest change of the gain in a block
 
 Wave = Float[np.ndarray, " samples"]
+Pieces = Iterable[Float[np.ndarray, " _"]]  # of a wave
 
 
 def speech_gain(wave: Wave) -> float:
@@ -32,17 +34,17 @@ def speech_gain(wave: Wave) -> float:
     return gain_of_pieces([wave], len(wave))
 
 
-def gain_of_pieces(pieces: Iterable[Wave], n_samples: int) -> float:
+def gain_of_pieces(pieces: Pieces, n_samples: int) -> float:
     """speech_gain() of a recording of n_samples that comes in pieces."""
     blocks = in_blocks(pieces, n_samples)
     power = np.array([np.mean(np.square(block)) for block in blocks], np.float64)
     loud = np.quantile(power, 0.95)
     if loud <= 0.0:
         return 1.0
-    return 10 ** (_gain_db(power, loud) / 20)
+    return float(10 ** (_gain_db(power, loud) / 20))
 
 
-def in_blocks(pieces: Iterable[Wave], n_samples: int) -> Iterator[Wave]:
+def in_blocks(pieces: Pieces, n_samples: int) -> Iterator[Float[np.ndarray, " _"]]:
     """The recording in blocks of about LEVEL_BLOCK samples, whose lengths differ by one at most."""
     n_blocks = max(1, n_samples // LEVEL_BLOCK)
     length, n_longer = divmod(n_samples, n_blocks)
@@ -121,7 +123,7 @@ class LoudnessFollower:
         if loud < quiet * 10 ** (STEADY_DB / 10):
             return
         self._n_speech += power >= loud * 10 ** (-SPEECH_RANGE_DB / 10)
-        sure = self._n_speech / (self._n_speech + DOUBT)
+        sure = 1 - math.exp(-self._n_speech / DOUBT)
         goal = self._first_db + sure * (_gain_db(known, loud) - self._first_db)
         self._gain_db += float(np.clip(goal - self._gain_db, -SLEW_DB, SLEW_DB))
 

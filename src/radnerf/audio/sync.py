@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d, uniform_filter1d
 
 from radnerf.audio.extractors import MelExtractor
@@ -132,8 +132,8 @@ class ActivityStream:
         self._add(np.zeros(-len(self._samples) % HOP, np.float32))
         return self._frames(n_frames, self._soft())
 
-    def _place(self, frame: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-        """Where the middle of a frame is, in steps."""
+    def _place(self, frame: Int[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """Where the middles of frames are, in steps."""
         return np.asarray(((frame + 0.5) / self.fps + self.audio_offset) * FEATURE_RATE)
 
     def _add(self, samples: Wave) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from radnerf.audio import (
     make_extractor,
     precomputed_windows,
 )
-from radnerf.audio.loudness import Wave
+from radnerf.audio.loudness import Pieces
 from radnerf.errors import UserError
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.motion import Motion
@@ -99,7 +99,7 @@ class FileDriver:
         check_width(self.bundle, stream.dim)
         return WindowStream(stream, self.fps, self.audio_offset)
 
-    def _level_pieces(self) -> Iterable[Wave]:
+    def _level_pieces(self) -> Pieces:
         return map(constant_gain(self.recording.gain), self.recording.pieces())
 
     def __len__(self) -> int:

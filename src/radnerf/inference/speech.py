@@ -111,7 +111,7 @@ class SpeechStream:
         self._active = torch.zeros(0)
         self._n_active = 0
 
-    def _add(self, windows: Float[np.ndarray, "n 16 c"], activity: Float[np.ndarray, " n"]) -> None:
+    def _add(self, windows: Float[np.ndarray, "n 16 c"], activity: Float[np.ndarray, " m"]) -> None:
         more = torch.from_numpy(windows)
         known = self._frame_windows
         self._frame_windows = torch.cat([known, more]) if len(known) else more
