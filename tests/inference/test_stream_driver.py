@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -153,7 +155,7 @@ def test_idle_moves_head_and_eyes_and_can_be_left_undrawn(portrait):
     driver = StreamDriver(make_bundle(), eyes="own", rate=RATE)
     frames = [driver.idle() for _ in range(5)]
     poses = [call[0] for call in portrait.calls]
-    assert not any(torch.equal(a, b) for a, b in zip(poses, poses[1:], strict=False))
+    assert not any(torch.equal(a, b) for a, b in pairwise(poses))
     assert {call[4] for call in portrait.calls} == {-1.0}
     undrawn = driver.idle(draw=False)
     assert undrawn.image is None and undrawn.position == 5 * 640 and len(portrait.calls) == 5
