@@ -224,7 +224,8 @@ def background_image(
     """
     height, width = size
     if background == "own":
-        return cover(bundle.background.numpy(), size)
+        # A copy: the memory of tensors moves when they are sent to another process.
+        return cover(bundle.background.numpy().copy(), size)
     if background in COLORS:
         return np.full((height, width, 3), COLORS[background], np.uint8)
     if background.startswith("#"):
