@@ -38,7 +38,7 @@ def gain_of_pieces(pieces: Pieces, n_samples: int) -> float:
     """speech_gain() of a recording of n_samples that comes in pieces."""
     blocks = in_blocks(pieces, n_samples)
     power = np.array([np.mean(np.square(block)) for block in blocks], np.float64)
-    loud = np.quantile(power, 0.95)
+    loud = float(np.quantile(power, 0.95))
     if loud <= 0.0:
         return 1.0
     return float(10 ** (_gain_db(power, loud) / 20))
@@ -98,7 +98,7 @@ class LoudnessFollower:
 
     def __call__(self, samples: Wave) -> Wave:
         """The next samples, as loud as they should be."""
-        parts = [np.zeros(0, np.float32)]
+        parts: list[np.ndarray] = [np.zeros(0, np.float32)]
         while len(samples):
             done = len(self._block)
             part, samples = np.split(samples, [LEVEL_BLOCK - done])
@@ -119,7 +119,7 @@ class LoudnessFollower:
             return
         self._power.append(power)
         known = np.array(self._power)
-        quiet, loud = np.quantile(known, [0.1, 0.95])
+        quiet, loud = (float(level) for level in np.quantile(known, [0.1, 0.95]))
         if loud < quiet * 10 ** (STEADY_DB / 10):
             return
         self._n_speech += power >= loud * 10 ** (-SPEECH_RANGE_DB / 10)

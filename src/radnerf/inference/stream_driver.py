@@ -118,7 +118,8 @@ class StreamDriver:
         )
         self._mouth = MouthMotion(portrait.rest_code)
         self._frame = 0  # the next one
-        self.interrupt()
+        self._utterances: deque[Utterance] = deque()
+        self._rate: int | None = None  # of the utterance that is pushed
 
     @property
     def lookahead(self) -> float:
@@ -170,8 +171,8 @@ class StreamDriver:
     def interrupt(self) -> None:
         """Say nothing of what was pushed any more; the mouth shuts within three idle frames."""
         self._speech.interrupt()
-        self._utterances: deque[Utterance] = deque()
-        self._rate: int | None = None  # of the utterance that is pushed
+        self._utterances.clear()
+        self._rate = None
 
     def take(self, draw: bool = True) -> Frame | None:
         """The next frame of speech, None while there is none.
