@@ -130,7 +130,9 @@ def test_folder_that_is_no_clip(tmp_path):
 def test_own_eyes_follow_the_clip():
     bundle = make_bundle(n_frames=4, eye=torch.tensor([1.2, 0.0, 1.2, 1.2]))
     # Smoothed over 3 frames, but for the blink.
-    assert eye_track(bundle, "own")(np.arange(5)) == pytest.approx([0.8, 0.0, 0.8, 1.2, 0.8], abs=1e-6)
+    assert eye_track(bundle, "own")(np.arange(5)) == pytest.approx(
+        [0.8, 0.0, 0.8, 1.2, 0.8], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from inference.fakes import make_bundle, make_portrait_config
 from safetensors.torch import save_file
 
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import load_portrait
+from radnerf.inference.performer import load_portrait
 from radnerf.rendering.portrait import Portrait
 
 RATIOS = torch.tensor([0.05, 0.2, 0.21, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.3])

@@ -110,16 +110,16 @@ class FileDriver:
 
     def controls(self) -> Iterator[Control]:
         """What each frame shows."""
-        mouth = MouthMotion(self.performer.portrait.rest_code)
         for i, code in enumerate(self.codes()):
-            yield self.motion.control(i, mouth.speak(code))
+            yield self.motion.control(i, code)
 
     def codes(self) -> Iterator[Float[Tensor, " d"]]:
-        """Audio codes of the frames, before lips are smoothed."""
+        """Audio codes of the frames: at rest in pauses, smoothed against trembling lips."""
+        portrait = self.performer.portrait
         activity = ActivityStream(self.fps, self.audio_offset)
         loudness = constant_gain(self.recording.gain)
-        portrait = self.performer.portrait
         speech = SpeechStream(portrait, self.windows.fresh(), activity, loudness, FRAMES_AT_ONCE)
+        mouth = MouthMotion(portrait.rest_code)
         for piece in self.recording.pieces():
-            yield from speech.push(piece)
-        yield from speech.end()
+            yield from map(mouth.speak, speech.push(piece))
+        yield from map(mouth.speak, speech.end())

@@ -26,7 +26,7 @@ class Control:
 
     pose: Float[Tensor, "4 4"]  # camera-to-world, memory convention of data/clip.py
     code: Float[Tensor, " d"]  # audio code, see inference/speech.py
-    eyes: float  # eye opening, percent of the image area
+    eyes: float  # 0 shut, 1 as this person has them open
     torso_motion: Float[Tensor, " 3"] | None = None  # None: what goes with the pose
     background: Image | None = None  # None: the performer's own
 
