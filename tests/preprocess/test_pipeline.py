@@ -13,8 +13,10 @@ from preprocess_videos import FakeFace, camera_track, fake_person, grey_ramp, to
 from radnerf.conventions import HEAD, NECK, TORSO
 from radnerf.data.clip import Clip, read_image
 from radnerf.errors import UserError
-from radnerf.preprocess.pictures import over
-from radnerf.preprocess.pipeline import preprocess_video, smooth_eye, write_wav
+from radnerf.preprocess.index import smooth_eye
+from radnerf.preprocess.layers.stage import over
+from radnerf.preprocess.pipeline import preprocess_video
+from radnerf.preprocess.video.sound import write_wav
 
 SIZE, FRAMES = (96, 128), 30
 

@@ -57,12 +57,12 @@ def _run(given: argparse.Namespace) -> None:
 
 def _preprocess(video: Path, root: Path, resolution: int | None) -> None:
     from radnerf.preprocess import preprocess_video
-    from radnerf.preprocess.report import REPORT, warnings_of
+    from radnerf.preprocess.report import PAGE, warnings_of
 
     clip = preprocess_video(video, root, clip_id=video.stem, resolution=resolution)
     for text in warnings_of(root):
         print(f"warning: {text}", file=sys.stderr)
-    print(f"{root}: {len(clip)} frames; look at {root / REPORT}")
+    print(f"{root}: {len(clip)} frames; look at {root / PAGE}")
 
 
 def benchmark(

@@ -1,4 +1,4 @@
-"""The plate shows what was seen behind the person, and nothing of the person."""
+"""The background shows what was seen behind the person, and nothing of the person."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from radnerf.data.clip import write_image
 from radnerf.errors import UserError
-from radnerf.preprocess.layers import background as plate
-from radnerf.preprocess.layers.background import background_plate, fill_smoothly, given_plate
+from radnerf.preprocess.layers import background
+from radnerf.preprocess.layers.background import fill_smoothly, given_background, median_background
 
 HEIGHT, WIDTH = 60, 90
 
@@ -33,19 +33,19 @@ def walker(i: int, person: int = 255) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("person", [0, 255])
 def test_background_seen_beside_the_person_is_recovered(person: int) -> None:
-    found = background_plate(lambda i: walker(i, person)[0], lambda i: walker(i)[1], 20)
+    found = median_background(lambda i: walker(i, person)[0], lambda i: walker(i)[1], 20)
     np.testing.assert_array_equal(found, scene())
 
 
 def test_memory_limit_takes_fewer_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plate, "MAX_BYTES", 6 * HEIGHT * WIDTH * 4)
+    monkeypatch.setattr(background, "MAX_BYTES", 6 * HEIGHT * WIDTH * 4)
     read = []
 
     def read_frame(i: int) -> np.ndarray:
         read.append(i)
         return walker(i)[0]
 
-    background_plate(read_frame, lambda i: walker(i)[1], 20)
+    median_background(read_frame, lambda i: walker(i)[1], 20)
     assert len(set(read)) == 4
 
 
@@ -58,7 +58,7 @@ def test_halo_of_the_person_is_left_out() -> None:
         frame[(halo > 0) & (alpha == 0)] = 255
         return frame
 
-    found = background_plate(read_frame, lambda i: walker(i)[1], 20)
+    found = median_background(read_frame, lambda i: walker(i)[1], 20)
     np.testing.assert_array_equal(found, scene())
 
 
@@ -66,7 +66,7 @@ def test_never_seen_pixels_are_filled_from_around() -> None:
     frame, alpha = scene(), np.zeros((HEIGHT, WIDTH), np.uint8)
     frame[20:, 30:60] = (255, 0, 255)
     alpha[20:, 30:60] = 255
-    found = background_plate(lambda i: frame, lambda i: alpha, 3).astype(int)
+    found = median_background(lambda i: frame, lambda i: alpha, 3).astype(int)
     hole = found[25:, 35:55]
     # Between the values at the hole's sides, and without steps: nothing of the person's colour.
     assert hole[..., 0].min() > 35 and hole[..., 0].max() < 140
@@ -91,12 +91,12 @@ def test_fill_of_nothing_known_and_all_known() -> None:
         np.testing.assert_array_equal(fill_smoothly(image, known), image)
 
 
-def test_a_plate_from_the_user_is_scaled_to_the_frames(tmp_path: Path) -> None:
+def test_a_background_from_the_user_is_scaled_to_the_frames(tmp_path: Path) -> None:
     path = tmp_path / "room.png"
     write_image(path, np.repeat(np.repeat(scene(), 2, 0), 2, 1))
-    np.testing.assert_array_equal(given_plate(path, (HEIGHT, WIDTH)), scene())
-    assert given_plate(path, (40, 60)).shape == (40, 60, 3)
+    np.testing.assert_array_equal(given_background(path, (HEIGHT, WIDTH)), scene())
+    assert given_background(path, (40, 60)).shape == (40, 60, 3)
     with pytest.raises(UserError, match=r"180 x 120, which are other proportions .* 60 x 60"):
-        given_plate(path, (60, 60))
+        given_background(path, (60, 60))
     with pytest.raises(UserError, match=r"no\.png is missing"):
-        given_plate(tmp_path / "no.png", (HEIGHT, WIDTH))
+        given_background(tmp_path / "no.png", (HEIGHT, WIDTH))

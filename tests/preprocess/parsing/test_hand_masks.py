@@ -13,7 +13,7 @@ from radnerf.conventions import HEAD, NECK, TORSO
 from radnerf.preprocess.landmarks.finders import MediapipeLandmarks
 from radnerf.preprocess.parsing.parsers import SelfieParser
 from radnerf.preprocess.report.accuracy import overlaps
-from radnerf.preprocess.stages import Desk
+from radnerf.preprocess.stages import Workspace
 from radnerf.preprocess.video.decode import probe, read_frames
 
 MASKS = json.loads((Path(__file__).parent / "hand_masks.json").read_text())
@@ -42,7 +42,7 @@ def parsed(path: Path, number: int) -> np.ndarray:
     first = min(max(0, number - AROUND // 2), whole.n_frames - AROUND)
     few = whole.part(first, AROUND)
     size = few.fit(RESOLUTION)
-    points = MediapipeLandmarks().find(few, Desk(path, path, lambda _: None))
+    points = MediapipeLandmarks().find(few, Workspace(path, path, lambda _: None))
     frames = list(read_frames(few, size))
     labels = SelfieParser().labels(frames.__getitem__, points * (size[1] / few.width))
     return next(labels for i, labels, _ in labels if i == number - first)

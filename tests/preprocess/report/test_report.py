@@ -16,7 +16,7 @@ import pytest
 from radnerf.conventions import HEAD, TORSO
 from radnerf.data.clip import write_image
 from radnerf.errors import UserError
-from radnerf.preprocess.report import JUDGEMENT, Facts, find_faults, page, warn, warnings_of
+from radnerf.preprocess.report import QUALITY, Facts, find_faults, page, warn, warnings_of
 from radnerf.preprocess.report.facts import (
     brightness,
     brightness_change,
@@ -200,9 +200,9 @@ def test_the_page_holds_all_in_one_file(tmp_path: Path) -> None:
 
 
 def test_warnings_are_said_or_are_errors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    warn(tmp_path, strict=True)  # a clip that nobody judged
+    warn(tmp_path, strict=True)  # a clip without a report
     text = "only 12 s of speech: expect soft lips."
-    (tmp_path / JUDGEMENT).write_text(json.dumps({"warnings": [{"name": "speech", "text": text}]}))
+    (tmp_path / QUALITY).write_text(json.dumps({"warnings": [{"name": "speech", "text": text}]}))
     assert warnings_of(tmp_path) == [text]
     with caplog.at_level(logging.WARNING):
         warn(tmp_path)

@@ -26,9 +26,9 @@ from radnerf.preprocess.landmarks.detect import (
     task_detector,
 )
 from radnerf.preprocess.options import Option, existing
-from radnerf.preprocess.stages import Desk
+from radnerf.preprocess.stages import Workspace
 from radnerf.preprocess.streams import ahead, counted
-from radnerf.preprocess.video import decode as video
+from radnerf.preprocess.video.decode import Video, read_frames
 
 SEEN_SIDE = 1280  # larger videos are scaled down to this before landmarks are sought
 BLENDSHAPES = "blendshapes.npz"
@@ -50,7 +50,7 @@ class LandmarkFinder(Option):
     extra: ClassVar[tuple[str, ...]] = ()  # files it leaves beside landmarks.npy
 
     @abstractmethod
-    def find(self, source: video.Video, desk: Desk) -> Float[np.ndarray, "t k c"]:
+    def find(self, video: Video, work: Workspace) -> Float[np.ndarray, "t k c"]:
         """478 mesh points (x, y, z) or 68 points (x, y) of every frame, pixels of the video.
 
         NaN where no face was seen.
@@ -78,9 +78,9 @@ class MediapipeLandmarks(LandmarkFinder):
 
     detector: Open = field(default=mediapipe_detector, compare=False, repr=False)
 
-    def find(self, source: video.Video, desk: Desk) -> Float[np.ndarray, "t 478 3"]:
+    def find(self, video: Video, work: Workspace) -> Float[np.ndarray, "t 478 3"]:
         with self.detector() as find:
-            return _found(source, find, desk)
+            return _found(video, find, work)
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ class TaskLandmarks(LandmarkFinder):
             raise UserError(f"landmarks.eyes={self.eyes} is not a choice of {', '.join(EYES)}.")
         super().check()
 
-    def find(self, source: video.Video, desk: Desk) -> Float[np.ndarray, "t 478 3"]:
+    def find(self, video: Video, work: Workspace) -> Float[np.ndarray, "t 478 3"]:
         with self.detector(self.files()[0]) as find:
-            points = _found(source, find, desk)
+            points = _found(video, find, work)
             shapes = find.blendshapes
         names = sorted({name for shape in shapes for name in shape})
         if not set(BLINKS) <= set(names):
             raise UserError(f"{self.path} tells no blendshapes: {TASK}.")
-        with (desk.out / BLENDSHAPES).open("wb") as file:
+        with (work.out / BLENDSHAPES).open("wb") as file:
             np.savez(file, names=np.array(names), values=_table(shapes, names))
         return points
 
@@ -141,9 +141,9 @@ class LandmarkFile(LandmarkFinder):
     def files(self) -> tuple[Path, ...]:
         return (existing(self.path, "landmarks.path", BY_PATH),)
 
-    def find(self, source: video.Video, desk: Desk) -> Float[np.ndarray, "t k c"]:
-        points = read_landmarks(self.files()[0], source.n_whole or source.n_frames)
-        return points[source.first : source.first + source.n_frames]
+    def find(self, video: Video, work: Workspace) -> Float[np.ndarray, "t k c"]:
+        points = read_landmarks(self.files()[0], video.n_whole or video.n_frames)
+        return points[video.first : video.first + video.n_frames]
 
 
 def by_path(path: str | Path) -> LandmarkFinder:
@@ -165,11 +165,11 @@ def eyes_of_blinks(blink: Track, area: Track) -> Track:
     return np.asarray(opened * (usual_opening(area) / max(usual_opening(opened), 1e-6)))
 
 
-def _found(source: video.Video, find: Detector, desk: Desk) -> Float[np.ndarray, "t 478 3"]:
-    size = source.fit(SEEN_SIDE)
-    frames = ahead(video.read_frames(source, size))
-    points = detect(counted(frames, desk.report), find, source.n_frames)
-    return points * (source.width / size[1])
+def _found(video: Video, find: Detector, work: Workspace) -> Float[np.ndarray, "t 478 3"]:
+    size = video.fit(SEEN_SIDE)
+    frames = ahead(read_frames(video, size))
+    points = detect(counted(frames, work.report), find, video.n_frames)
+    return points * (video.width / size[1])
 
 
 def _table(shapes: list[Blendshapes], names: list[str]) -> Float[np.ndarray, "t n"]:

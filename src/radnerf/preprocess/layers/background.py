@@ -1,16 +1,20 @@
-"""The background plate: the picture as it would be with nobody in it."""
+"""The background: the picture as it would be with nobody in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from radnerf.data.clip import read_image
+from radnerf.data.clip import read_image, write_image
 from radnerf.errors import UserError
+from radnerf.preprocess.pictures import frame_reader, matte_reader
+from radnerf.preprocess.stages import Stage, Workspace, file_hash
 
 MAX_SAMPLES = 48
 MAX_BYTES = 256 << 20
@@ -20,19 +24,46 @@ NEAR = 0.015
 # and loose hair this far: what is nearer counts only where nothing else was seen.
 FAR = 0.06
 SURE_BACKGROUND = 13  # of 255
+MOST_STRETCHED = 0.02  # that a given background's proportions may differ from the frames'
 
 
-MOST_STRETCHED = 0.02  # that a given plate's proportions may differ from the frames'
+@dataclass(frozen=True)
+class Background(Stage):
+    """The background, from the clip's frames or from the user.
+
+    Attributes:
+        given: picture of the place without the person; None takes what the frames show.
+    """
+
+    name = "background"
+    needs = ("parsing",)
+    outputs = ("bc.jpg",)
+    seconds_a_frame = 0.004
+
+    size: tuple[int, int]
+    n_frames: int
+    given: Path | None = None
+
+    def settings(self) -> dict[str, Any]:
+        return {"background": file_hash(self.given)} if self.given else {}
+
+    def run(self, work: Workspace) -> None:
+        if self.given:
+            rgb = given_background(self.given, self.size)
+        else:
+            read, matte = frame_reader(work.root), matte_reader(work.root)
+            rgb = median_background(read, matte, self.n_frames)
+        write_image(work.out / "bc.jpg", rgb)
 
 
-def given_plate(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """A plate from the user, at the frames' size (height, width).
+def given_background(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """A background from the user, at the frames' size (height, width).
 
     Raises:
         UserError: it cannot be read, or has other proportions than the frames.
     """
-    plate = read_image(path)
-    (height, width), (own_height, own_width) = size, plate.shape[:2]
+    picture = read_image(path)
+    (height, width), (own_height, own_width) = size, picture.shape[:2]
     if abs(own_width * height / (own_height * width) - 1) > MOST_STRETCHED:
         raise UserError(
             f"{path} is {own_width} x {own_height}, which are other proportions than the frames' "
@@ -40,10 +71,10 @@ def given_plate(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]
         )
     smaller = own_height >= height
     method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(plate, (width, height), interpolation=method), np.uint8)
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=method), np.uint8)
 
 
-def background_plate(
+def median_background(
     read_frame: Callable[[int], UInt8[np.ndarray, "h w 3"]],
     read_alpha: Callable[[int], UInt8[np.ndarray, "h w"]],
     n_frames: int,

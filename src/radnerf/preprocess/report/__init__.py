@@ -3,11 +3,11 @@
 from radnerf.preprocess.report.facts import Facts, measure
 from radnerf.preprocess.report.findings import Finding, find_faults
 from radnerf.preprocess.report.page import page
-from radnerf.preprocess.report.warnings import JUDGEMENT, REPORT, warn, warnings_of
+from radnerf.preprocess.report.warnings import PAGE, QUALITY, warn, warnings_of
 
 __all__ = [
-    "JUDGEMENT",
-    "REPORT",
+    "PAGE",
+    "QUALITY",
     "Facts",
     "Finding",
     "find_faults",

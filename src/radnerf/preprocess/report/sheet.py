@@ -13,11 +13,14 @@ from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
 from radnerf.conventions import FPS, HEAD, NECK, OUTER_EYE_DISTANCE, SAMPLE_RATE, TORSO
-from radnerf.data.clip import Clip, face_rectangle, lips_rectangle
+from radnerf.data.clip import Clip, face_rectangle, lips_rectangle, write_image
 from radnerf.geometry.face68 import mouth_opening
+from radnerf.preprocess.stages import Stage, Workspace
 
 Colour = tuple[int, int, int]
 Picture = UInt8[np.ndarray, "_ _ 3"]
+
+SHEET = "preprocess.png"
 
 COLUMNS, WIDTH, MARGIN, GAP = 7, 1680, 32, 10
 FINE = 2  # drawn this much larger, then scaled down: smooth lines and letters
@@ -27,6 +30,18 @@ INK, FAINT, PAPER, PANEL = (38, 42, 51), (96, 104, 118), (255, 255, 255), (246, 
 BLUE, ORANGE, GREEN, RED = (45, 108, 223), (230, 126, 34), (39, 160, 105), (214, 69, 65)
 # World to camera of a head that faces the camera straight on.
 FRONTAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+
+
+@dataclass(frozen=True)
+class Sheet(Stage):
+    """The contact sheet."""
+
+    name = "sheet"
+    needs = ("index", "audio", "layers")
+    outputs = (SHEET,)
+
+    def run(self, work: Workspace) -> None:
+        write_image(work.out / SHEET, contact_sheet(Clip.open(work.root)))
 
 
 def contact_sheet(clip: Clip) -> Picture:

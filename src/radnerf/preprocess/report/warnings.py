@@ -1,4 +1,4 @@
-"""The judgement as files of the clip folder, and its warnings at every use of the clip."""
+"""The quality report as files of the clip folder, and its warnings at every use of the clip."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from radnerf.errors import UserError
 
-JUDGEMENT, REPORT = "judgement.json", "preprocess.html"
+QUALITY, PAGE = "quality.json", "preprocess.html"
 
 log = logging.getLogger(__name__)
 
 
 def warnings_of(root: Path) -> list[str]:
-    """Sentences of a clip's judgement; none where it was never judged."""
+    """Sentences of a clip's quality report; none where there is no report."""
     try:
-        found = json.loads((root / JUDGEMENT).read_text())["warnings"]
+        found = json.loads((root / QUALITY).read_text())["warnings"]
         return [str(one["text"]) for one in found]
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -30,8 +30,8 @@ def warn(root: Path, strict: bool = False) -> None:
     """
     texts = warnings_of(root)
     if strict and texts:
-        raise UserError(f"{root}: {' '.join(texts)} (strict=true; see {root / REPORT})")
+        raise UserError(f"{root}: {' '.join(texts)} (strict=true; see {root / PAGE})")
     for text in texts:
         log.warning("%s: %s", root.name, text)
     if texts:
-        log.warning("%s: pictures and plots are in %s", root.name, root / REPORT)
+        log.warning("%s: pictures and plots are in %s", root.name, root / PAGE)

@@ -6,15 +6,22 @@ not run across a cut, and one background plate and one head serve all frames.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from radnerf.conventions import FPS
+from radnerf.errors import UserError
+from radnerf.preprocess.stages import Stage, Workspace
+from radnerf.preprocess.streams import ahead, counted
+from radnerf.preprocess.video.decode import MIN_SECONDS, Video, read_frames
 
+CUTS = "cuts.json"
 SIDE = 64  # pixels of the longer side of the frames that are compared
 BLACK = 16.0  # of 255: darker frames show nothing, and are no shot
 # Mean difference of two frames, of 255, after their brightness is made the same. People who talk
@@ -51,6 +58,30 @@ class Shot:
             f"{clock(self.first)} to {clock(self.first + self.count)} "
             f"({self.count / FPS:.0f} s); for another one cut the video there yourself."
         )
+
+
+@dataclass(frozen=True)
+class Cuts(Stage):
+    """Comes before all other stages: they only see the longest shot."""
+
+    name = "cuts"
+    outputs = (CUTS,)
+    seconds_a_frame = 0.002
+
+    video: Video
+
+    def settings(self) -> dict[str, Any]:
+        return self.video.facts
+
+    def run(self, work: Workspace) -> None:
+        frames = ahead(read_frames(self.video, self.video.fit(SIDE)))
+        shot = longest_shot(counted(frames, work.report), self.video.n_frames)
+        if shot.cuts and shot.count < MIN_SECONDS * FPS:
+            raise UserError(
+                f"{self.video.path} has {len(shot.cuts)} cuts and no shot of a second: give a "
+                "video of one person who speaks without cuts."
+            )
+        (work.out / CUTS).write_text(json.dumps(asdict(shot)))
 
 
 def longest_shot(frames: Iterable[UInt8[np.ndarray, "h w 3"]], n_frames: int) -> Shot:

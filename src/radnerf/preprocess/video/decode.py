@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -13,6 +15,7 @@ from jaxtyping import Float, UInt8
 
 from radnerf.conventions import FPS, SAMPLE_RATE
 from radnerf.errors import UserError
+from radnerf.preprocess.stages import file_hash
 
 MIN_SECONDS = 1.0
 # How much shorter than its header says a file may be before it counts as cut off.
@@ -47,6 +50,11 @@ class Video:
     @property
     def size(self) -> tuple[int, int]:
         return self.height, self.width
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What it is, for the stamps of stages that read it."""
+        return {"video": file_hash(self.path), "first": self.first, "n": self.n_frames}
 
     def part(self, first: int, count: int) -> Video:
         """`count` frames from frame `first` on, as a video of its own."""
