@@ -27,7 +27,7 @@ C = TypeVar("C", bound=type)
 
 ENTRY_POINTS = "radnerf.plugins"
 KINDS = (
-    *("audio_net", "cameras", "conditioning", "encoder", "extractor"),
+    *("anchors", "audio_net", "cameras", "conditioning", "encoder", "extractor"),
     *("field", "grid", "head", "marching", "torso"),
 )
 # The modules of this project that register components.

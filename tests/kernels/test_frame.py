@@ -105,7 +105,7 @@ def both(
     size: tuple[int, int],
     pose: Tensor,
     backend: str = "cpu",
-    eye: float = 0.2,
+    eye: float = 0.8,
     motion: Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The frame by a back end's renderer and by the plain operators."""
@@ -206,7 +206,7 @@ def test_rays_end_where_little_light_is_left(backend: str) -> None:
     portrait.head.marching = Marching(step=0.05, stop=0.5)
     fast, plain = both(portrait, (20, 20), camera(), backend)
     portrait.head.marching = Marching(step=0.05, stop=0)
-    late = renderer("reference", portrait, *view_of((20, 20)))(camera(), CODE, 0.2)
+    late = renderer("reference", portrait, *view_of((20, 20)))(camera(), CODE, 0.8)
     assert psnr(fast, plain) > psnr(fast, late) + 10
 
 
@@ -227,7 +227,7 @@ def test_a_camera_that_is_no_number_ends(backend: str) -> None:
     view = 20.0, (3.0, 3.0), (6, 6), np.zeros((6, 6, 3), np.uint8)
     draw = renderer(backend, make_portrait(), *view)
     for bad in (torch.nan, torch.inf):
-        assert draw(camera().fill_(bad), torch.zeros(64), 0.25).shape == (6, 6, 3)
+        assert draw(camera().fill_(bad), torch.zeros(64), 1.0).shape == (6, 6, 3)
 
 
 def test_small_pools_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,17 +278,17 @@ def test_frames_follow_what_drives_them_and_stay_as_they_were(backend: str) -> N
     portrait = make_portrait()
     portrait.head.marching = COARSE
     draw = renderer(backend, portrait, *view)
-    first = draw(camera(), CODE, 0.25)
+    first = draw(camera(), CODE, 1.0)
     kept = first.copy()
     others = [
-        draw(camera(), -CODE, 0.25),
+        draw(camera(), -CODE, 1.0),
         draw(camera(), CODE, 0.0),
-        draw(camera(2.2), CODE, 0.25),
-        draw(camera(), CODE, 0.25, torch.tensor([0.1, 0.05, 0.1])),
+        draw(camera(2.2), CODE, 1.0),
+        draw(camera(), CODE, 1.0, torch.tensor([0.1, 0.05, 0.1])),
     ]
     assert np.array_equal(first, kept)
     assert all(psnr(first, other) < 45 for other in others)
-    assert np.array_equal(draw(camera(), CODE, 0.25), kept)
+    assert np.array_equal(draw(camera(), CODE, 1.0), kept)
 
 
 @backends
@@ -297,7 +297,7 @@ def test_head_alone_over_a_picture(backend: str) -> None:
     kernels.set_backend(backend)
     picture = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     view = 96.0, (20.0, 20.0), (40, 40), np.zeros((40, 40, 3), np.uint8)
-    drive = camera(), torch.zeros(64, device=device_of(backend)), 0.25
+    drive = camera(), torch.zeros(64, device=device_of(backend)), 1.0
     fast = frame_renderer(portrait, *view)(*drive, behind=picture)
     kernels.set_backend("reference")
     plain = frame_renderer(portrait, *view)(*drive, behind=picture)
@@ -375,7 +375,7 @@ def test_refining_the_grid_leaves_the_picture() -> None:
     before, _ = both(portrait, (64, 64), camera())
     kernels.set_backend("auto")
     cells = int(portrait.head.grid.occupied.sum())
-    portrait.finalize(CODE.expand(6, 64), torch.full((6,), 0.2))
+    portrait.finalize(CODE.expand(6, 64), torch.full((6,), 0.8))
     assert portrait.head.grid.occupied.shape == (128, 128, 128)
     assert int(portrait.head.grid.occupied.sum()) < 8 * cells
     again = Portrait.from_config(portrait.config)

@@ -30,6 +30,9 @@ TILED: dict[str, Any] = {
     "n_levels": 5, "base_resolution": 4, "finest_resolution": 64, "log2_table_size": 10
 }  # fmt: skip
 FRAMES = 3
+# Of errors, relative to plain torch's norms: about twice what 16-bit products reach.
+RENDERED, GRADIENTS = 4e-3, 0.1
+LIMITS = {"ambient": 0.005, "weights": 0.007}
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +80,7 @@ def results(
     code = torch.randn(frames, 64, generator=generator, requires_grad=True)
     made.zero_grad()
     index = torch.arange(frames) % FRAMES
-    state = made.state(code, torch.rand(frames, generator=generator) / 4, index)
+    state = made.state(code, torch.rand(frames, generator=generator), index)
     grid = OccupancyGrid(BOX, (8, 8, 8), threshold=0.01)
     jitter = torch.rand(len(seen.frame), generator=generator)
     out, _ = render_head(made, grid, seen, state, marching, jitter)
@@ -99,22 +102,21 @@ def in_parts(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> dict[str, Tens
         return results(*arguments)
 
 
-def assert_as_near_as_parts(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> None:
-    """About as near to plain torch as the operators of the same back end are."""
+def assert_near_plain_torch(*arguments: Any) -> None:
+    """What is rendered, and the gradients, against plain torch: products are of 16 bits."""
     kernels.set_backend("reference")
     expected = results(*arguments)
     kernels.set_backend("cpu")
-    parts = in_parts(monkeypatch, *arguments)
     found = results(*arguments)
     for name, value in expected.items():
-        norm = value.norm() + 1e-12
-        error, allowed = ((other[name] - value).norm() / norm for other in (found, parts))
-        assert error <= 2.5 * allowed + 0.01, f"{name}: {error:.4f}, in parts {allowed:.4f}"
+        error = float((found[name] - value).norm() / (value.norm() + 1e-12))
+        limit = GRADIENTS if name.startswith("of ") else LIMITS.get(name, RENDERED)
+        assert error <= limit, f"{name}: {error:.4f} is above {limit}"
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 300])
-def test_numbers_of_rays(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
-    assert_as_near_as_parts(monkeypatch, field(), rays(n), Marching(step=0.03, max_samples=40))
+def test_numbers_of_rays(n: int) -> None:
+    assert_near_plain_torch(field(), rays(n), Marching(step=0.03, max_samples=40))
 
 
 @pytest.mark.parametrize(
@@ -122,8 +124,8 @@ def test_numbers_of_rays(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     [{"kind": "hash"}, {"drop_folded_axes": True}, {"last_axis_first": True}, {"n_levels": 1}],
     ids=lambda grid: next(iter(grid)),
 )
-def test_kinds_of_grids(monkeypatch: pytest.MonkeyPatch, grid: dict[str, Any]) -> None:
-    assert_as_near_as_parts(monkeypatch, field(grid), rays(200), Marching(0.03, 40))
+def test_kinds_of_grids(grid: dict[str, Any]) -> None:
+    assert_near_plain_torch(field(grid), rays(200), Marching(0.03, 40))
 
 
 @pytest.mark.parametrize(
@@ -131,18 +133,18 @@ def test_kinds_of_grids(monkeypatch: pytest.MonkeyPatch, grid: dict[str, Any]) -
     [{"product": 0.0}, {"appearance_dim": 0}, {"hidden": 42, "geometry_dim": 30, "sh_degree": 2}],
     ids=["no product", "no appearance", "other widths"],
 )
-def test_kinds_of_heads(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
-    assert_as_near_as_parts(monkeypatch, field(**settings), rays(200), Marching(0.03, 40))
+def test_kinds_of_heads(settings: dict[str, Any]) -> None:
+    assert_near_plain_torch(field(**settings), rays(200), Marching(0.03, 40))
 
 
 @pytest.mark.parametrize("density", [0.1, 30.0], ids=["fog", "wall"])
-def test_fog_and_walls(monkeypatch: pytest.MonkeyPatch, density: float) -> None:
+def test_fog_and_walls(density: float) -> None:
     made = field(density=density)
-    assert_as_near_as_parts(monkeypatch, made, rays(200), Marching(step=0.03, max_samples=40))
+    assert_near_plain_torch(made, rays(200), Marching(step=0.03, max_samples=40))
 
 
-def test_more_frames_than_rays(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert_as_near_as_parts(monkeypatch, field(), rays(20, 64), Marching(0.03, 40), 64)
+def test_more_frames_than_rays() -> None:
+    assert_near_plain_torch(field(), rays(20, 64), Marching(0.03, 40), 64)
 
 
 def test_an_older_processor(tmp_path: Path) -> None:

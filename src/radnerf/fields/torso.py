@@ -20,7 +20,7 @@ from radnerf.registry import component
 ANCHORS = ((-0.1, 0.1, -0.1), (-0.1, 0.1, 0.1), (0.1, 0.1, 0.0))
 
 
-@component("conditioning")
+@component("anchors")
 class HeadAnchors(nn.Module):
     """Three points of the head, learned, where the camera sees them (ER-NeRF's adaptive pose).
 
