@@ -42,7 +42,7 @@ def _back_to_auto() -> Iterator[None]:
 
 
 def make_portrait(encoder: str = "tiledgrid", **head: Any) -> Portrait:
-    """A portrait that nobody trained, with contrast: colours, density and torso vary in space."""
+    """A portrait that nobody trained, with contrast: colors, density and torso vary in space."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [f"encoder={encoder}"])
     facts = ClipFacts(44, 3, ((-0.5, -0.3, -0.4), (0.5, 0.3, 0.4)), (0.0, 0.25))

@@ -140,7 +140,7 @@ def step(
 
 
 def make_batch(subject: Subject, n_frames: int, n_rays: int, n_samples: int | None) -> Batch:
-    """Rays at the head through random pixels of the subject's cameras, with random colours.
+    """Rays at the head through random pixels of the subject's cameras, with random colors.
 
     Args:
         n_rays: at most.

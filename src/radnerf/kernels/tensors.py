@@ -68,7 +68,7 @@ class HeadTensors:
     sh_degree: int
 
     def color_of_sigma(self) -> Float[Tensor, "h h"]:
-        """The density network's last layer and the colour network's first one as one matrix.
+        """The density network's last layer and the color network's first one as one matrix.
 
         There is nothing between them.
         """

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from radnerf.kernels.ray_sums import spread
+from radnerf.kernels.ray_sums import distortion as ray_distortion
 from radnerf.types import Samples
 
 
@@ -47,4 +47,4 @@ def eye_error(
 
 def distortion(weights: Float[Tensor, " m"], samples: Samples) -> Float[Tensor, ""]:
     """Mean over rays of how far a ray's weights lie apart: surfaces instead of fog."""
-    return spread(weights, samples).sum() / max(1, len(samples.offsets) - 1)
+    return ray_distortion(weights, samples).sum() / max(1, len(samples.offsets) - 1)

@@ -64,8 +64,8 @@ class Renderer:
         self.needed = scene.torso_pixels.numpy()[self.order]
         self.no_torso = np.zeros_like(self.needed)
         self.nearest, self.farthest = _floats(len(self.tiles) - 1), _floats(len(self.tiles) - 1)
-        self.light, self.color = _floats(len(uv)), _floats(len(uv), 3)
-        self.taken = np.zeros((2, 1), np.int64)
+        self.transmittance, self.color = _floats(len(uv)), _floats(len(uv), 3)
+        self.tiles_taken = np.zeros((2, 1), np.int64)
         head, torso = scene.detached_parts()
         self.head, self.torso = _Head(head, scene), _Torso(torso)
 
@@ -92,17 +92,17 @@ class Renderer:
             needed, back = self.no_torso, behind.reshape(-1, 3)[self.order]
         image = np.empty((len(self.order), 3), np.uint8)
         opaque = np.float32(OPAQUE)
-        self.taken[:] = 0
+        self.tiles_taken[:] = 0
         run(cull, head.space, camera, *self.lens, self.nearest, self.farthest)
         share(
             draw_head, self.camera, camera, self.tiles, self.nearest, self.farthest,
-            self.taken[0], head.space, head.spatial, head.ambient, head.net, head.pool,
+            self.tiles_taken[0], head.space, head.spatial, head.ambient, head.net, head.pool,
             scene.max_samples, max(opaque, np.float32(scene.stop)), opaque,
-            np.float32(FAINT / scene.max_samples), self.light, self.color,
+            np.float32(FAINT / scene.max_samples), self.transmittance, self.color,
         )  # fmt: skip
         share(
-            draw_torso, self.xy, self.tiles, self.taken[1], torso.grid, torso.net, torso.pool,
-            needed, np.float32(UNSEEN), self.light, self.color, back, self.order, image,
+            draw_torso, self.xy, self.tiles, self.tiles_taken[1], torso.grid, torso.net, torso.pool,
+            needed, np.float32(UNSEEN), self.transmittance, self.color, back, self.order, image,
         )  # fmt: skip
         return image.reshape(*scene.camera.size, 3)
 
@@ -147,7 +147,7 @@ class _Head:
             to_rgb=_whole(m.color),
             of_code=_padded(len(m.ambient_hidden)),
             of_eye=_padded(len(m.sigma_hidden)),
-            of_nothing=_padded(len(m.sigma_hidden)),
+            zeros=_padded(len(m.sigma_hidden)),
             of_appearance=_padded(len(m.color_of_view)),
             degree=m.sh_degree,
         )
@@ -157,15 +157,15 @@ class _Head:
         self.pool = HeadPool(
             waiting=_floats(n, LAST + 1, TILE**2),
             begin=np.zeros((n, 2, TILE**2), np.int32),
-            around=_words(n, view.shape[1] // 2, TILE**2),
+            view_pairs=_words(n, view.shape[1] // 2, TILE**2),
             scratch=_floats(n, max(3, view.shape[1]), TILE**2),
             ray=_ints(n, POOL),
             piece=_ints(n, POOL),
             left=_ints(n, POOL),
             floats=_floats(n, N_FLOATS, POOL),
-            every=np.arange(POOL, dtype=np.int64),
+            index=np.arange(POOL, dtype=np.int64),
             frame=_ints(POOL),
-            lit=_ints(n, POOL),
+            visible=_ints(n, POOL),
             cell=_ints(n, POOL),
             place=_floats(n, 3, POOL),
             rows=_words(n, 8, POOL),
@@ -205,8 +205,8 @@ class _Torso:
             to_color=_whole(m.color),
             deform_of_frame=_padded(len(m.deform_hidden)),
             torso_of_frame=_padded(len(m.torso_hidden)),
-            deform_of_nothing=_padded(len(m.deform_hidden)),
-            torso_of_nothing=_padded(len(m.torso_hidden)),
+            deform_zeros=_padded(len(m.deform_hidden)),
+            torso_zeros=_padded(len(m.torso_hidden)),
             motion=_floats(4),
             shrink=np.float32(m.shrink),
             octaves=m.point_octaves,
@@ -216,7 +216,7 @@ class _Torso:
         points = m.grid.levels.n_outputs + m.torso_of_point.shape[1]
         self.pool = TorsoPool(
             pixel=_ints(n, PIXELS),
-            every=np.arange(PIXELS, dtype=np.int64),
+            index=np.arange(PIXELS, dtype=np.int64),
             frame=_ints(PIXELS),
             floats=_floats(n, N_FLOATS, PIXELS),
             place=_floats(n, 2, PIXELS),
@@ -232,10 +232,9 @@ class _Torso:
         net, m = self.net, self.tensors
         _fill(net.deform_of_frame[0], state.features[0] @ m.deform_of_frame.T)
         _fill(net.torso_of_frame[0], state.features[0] @ m.torso_of_frame.T)
-        shift, turn = (motion if motion is not None and m.tracked else state.motion[0]).split(
-            [2, 1]
-        )
-        _fill(net.motion, torch.cat([shift, turn.cos(), turn.sin()]))
+        moved = motion if motion is not None and m.tracked else state.motion[0]
+        shift, rotation = moved.split([2, 1])
+        _fill(net.motion, torch.cat([shift, rotation.cos(), rotation.sin()]))
 
 
 def grid_arrays(grid: GridTensors) -> Any:

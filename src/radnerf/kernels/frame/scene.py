@@ -94,6 +94,6 @@ class FrameRenderer(Protocol):
             pose: camera-to-world, in memory convention (data/clip.py).
             code: audio code.
             eye: opening of the eyes, 0 shut and 1 open.
-            torso_motion: shift and turn of the torso; predicted from the pose when not given.
+            torso_motion: shift and rotation of the torso; predicted from the pose when not given.
             behind: what is behind the head, instead of the learned torso and the background.
         """

@@ -1,4 +1,4 @@
-"""Frames on a GPU: two kernels, and a few small products for what the whole frame shares.
+"""Frames on a GPU: two kernels, and a few small products for what the whole frame has.
 
 On CUDA a frame's work is recorded once and replayed, so that the host only fills in the inputs.
 """
@@ -85,9 +85,9 @@ class Renderer:
         self.inputs.fill(pose, code, eye, torso_motion if self.tracked else None)
         if behind is not None:
             self.head.render(self.inputs)
-            color, light = self.head.out.split((3, 1), 1)
+            color, transmittance = self.head.out.split((3, 1), 1)
             under = torch.from_numpy(behind).to(self.device).view(-1, 3).float() / 255
-            image = (color + light * under).clamp(0, 1) * 255
+            image = (color + transmittance * under).clamp(0, 1) * 255
             return image.round().byte().view(*self.image.shape).cpu().numpy()
         if self.graph is None:
             self._draw()
@@ -123,7 +123,7 @@ class _Inputs:
 
 
 class _Head:
-    """Color and remaining light of every pixel."""
+    """Color and transmittance of every pixel."""
 
     def __init__(self, tensors: HeadTensors, scene: Scene) -> None:
         self.state, self.size = scene.head_state, scene.camera.size

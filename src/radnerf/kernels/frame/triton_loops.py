@@ -3,7 +3,7 @@
 A program draws a tile of the image. Its rays walk to their next occupied sample together, and the
 fields are asked for one sample of every ray at a time until all rays are opaque or through, so no
 sample is ever stored, and none behind an opaque one is shaded. Matrices are float16 with float32
-sums; what has few outputs (a coordinate, the density, a colour) is a sum over columns instead.
+sums; what has few outputs (a coordinate, the density, a color) is a sum over columns instead.
 A grid's table is read in pairs: an int32 holds both float16 features of an entry.
 """
 
@@ -215,14 +215,14 @@ def head_kernel(
     matrices, rows, biases, out, height, width, focal, cx, cy,
     HIGH: tl.constexpr, WIDE: tl.constexpr, LS: tl.constexpr, LA: tl.constexpr, H: tl.constexpr,
 ):  # fmt: skip
-    """Premultiplied colour and remaining light of every pixel, into out [pixels, 4].
+    """Premultiplied color and transmittance of every pixel, into out [pixels, 4].
 
     camera [12]: rows of the camera-to-world matrix. box [6]: corners. empty [rx, ry, rz] bytes:
     cells to the next occupied one. Grids: see _volume. matrices, one after another: ambient net
     [2 LS, H], [H, H]; sigma net of the spatial [2 LS, H] and of the ambient features [2 LA, H],
-    [H, H]; colour of the latter's outcome [H, H] and of the view [16, H]. rows [6, H]: the
-    coordinate's two, the density's, the colour's three outputs. biases [3, H]: of the ambient net,
-    the sigma net, the colour.
+    [H, H]; color of the latter's outcome [H, H] and of the view [16, H]. rows [6, H]: the
+    coordinate's two, the density's, the color's three outputs. biases [3, H]: of the ambient net,
+    the sigma net, the color.
     """
     pixel, inside = _pixel(height, width, HIGH, WIDE)
     u = (pixel % width + 0.5 - cx) / focal
@@ -251,13 +251,13 @@ def head_kernel(
     to_sigma = ambient_hidden + H * H
     to_sigma_of_ambient = to_sigma + 2 * LS * H
     sigma_hidden = to_sigma_of_ambient + 2 * LA * H
-    to_colour = sigma_hidden + H * H
-    of_view = to_colour + H * H
+    to_color = sigma_hidden + H * H
+    of_view = to_color + H * H
     view = _layer(_harmonics(dx, dy, dz), of_view, 16, H) + _vector(biases, 2, H)
 
-    light = 1 + tl.zeros_like(dx)
-    red, green, blue = tl.zeros_like(light), tl.zeros_like(light), tl.zeros_like(light)
-    piece, kept = tl.zeros_like(pixel), tl.zeros_like(pixel)
+    transmittance = 1 + tl.zeros_like(dx)
+    red, green, blue = tl.zeros_like(dx), tl.zeros_like(dx), tl.zeros_like(dx)
+    piece, count = tl.zeros_like(pixel), tl.zeros_like(pixel)
     while _any(alive):
         # On to the next occupied sample.
         seeking = alive
@@ -290,19 +290,19 @@ def head_kernel(
             hidden = _relu(_layer(hidden, sigma_hidden, H, H))
             density = tl.exp(tl.minimum(_output(hidden, rows, 2, H), 15.0))
             through = tl.exp(-density * step)
-            weight = tl.where(alive, light * (1 - through), 0.0)
-            light = tl.where(alive, light * through, light)
-            colour = tl.maximum(_layer(hidden, to_colour, H, H) + view, 0.0)
-            red += weight * _sigmoid(_output(colour, rows, 3, H))
-            green += weight * _sigmoid(_output(colour, rows, 4, H))
-            blue += weight * _sigmoid(_output(colour, rows, 5, H))
+            weight = tl.where(alive, transmittance * (1 - through), 0.0)
+            transmittance = tl.where(alive, transmittance * through, transmittance)
+            color = tl.maximum(_layer(hidden, to_color, H, H) + view, 0.0)
+            red += weight * _sigmoid(_output(color, rows, 3, H))
+            green += weight * _sigmoid(_output(color, rows, 4, H))
+            blue += weight * _sigmoid(_output(color, rows, 5, H))
             piece += 1
-            kept += alive.to(tl.int32)
-            alive = alive & (light > stop) & (kept < max_samples)
+            count += alive.to(tl.int32)
+            alive = alive & (transmittance > stop) & (count < max_samples)
     tl.store(out + 4 * pixel, red, mask=inside)
     tl.store(out + 4 * pixel + 1, green, mask=inside)
     tl.store(out + 4 * pixel + 2, blue, mask=inside)
-    tl.store(out + 4 * pixel + 3, light, mask=inside)
+    tl.store(out + 4 * pixel + 3, transmittance, mask=inside)
 
 
 @jit
@@ -327,16 +327,16 @@ def finish_kernel(
     """The head over the torso over the background [pixels, 3], into image [pixels, 3] bytes.
 
     head [pixels, 4]: see head_kernel. candidates [pixels] bytes: where there may be torso.
-    motion [3]: shift and turn. Grid: see _volume. matrices, one after another: deformation [E, HD],
-    [HD, HD]; torso of the grid [2 L, HT], of the point [E, HT], [HT, HT]. rows: the deformation's
-    two outputs [2, HD], then alpha and colour [4, HT].
+    motion [3]: shift and rotation. Grid: see _volume. matrices, one after another: deformation
+    [E, HD], [HD, HD]; torso of the grid [2 L, HT], of the point [E, HT], [HT, HT]. rows: the
+    deformation's two outputs [2, HD], then alpha and color [4, HT].
     """
     pixel, inside = _pixel(height, width, HIGH, WIDE)
-    light = tl.load(head + 4 * pixel + 3, mask=inside, other=0.0)
-    needed = inside & (light > stop)
+    transmittance = tl.load(head + 4 * pixel + 3, mask=inside, other=0.0)
+    needed = inside & (transmittance > stop)
     needed = needed & (tl.load(candidates + pixel, mask=needed, other=0) != 0)
-    alpha, red = tl.zeros_like(light), tl.zeros_like(light)
-    green, blue = tl.zeros_like(light), tl.zeros_like(light)
+    alpha, red = tl.zeros_like(transmittance), tl.zeros_like(transmittance)
+    green, blue = tl.zeros_like(transmittance), tl.zeros_like(transmittance)
     if _any(needed):
         a = (pixel % width + 0.5) / width * 2 - 1 - tl.load(motion)
         b = (pixel // width + 0.5) / height * 2 - 1 - tl.load(motion + 1)
@@ -359,15 +359,17 @@ def finish_kernel(
         red = _sigmoid(_output(over, outputs, 1, HT))
         green = _sigmoid(_output(over, outputs, 2, HT))
         blue = _sigmoid(_output(over, outputs, 3, HT))
-    _finish(head, background, image, pixel, inside, light, alpha, red, 0)
-    _finish(head, background, image, pixel, inside, light, alpha, green, 1)
-    _finish(head, background, image, pixel, inside, light, alpha, blue, 2)
+    _finish(head, background, image, pixel, inside, transmittance, alpha, red, 0)
+    _finish(head, background, image, pixel, inside, transmittance, alpha, green, 1)
+    _finish(head, background, image, pixel, inside, transmittance, alpha, blue, 2)
 
 
 @jit
-def _finish(head, background, image, pixel, inside, light, alpha, torso, CHANNEL: tl.constexpr):
+def _finish(
+    head, background, image, pixel, inside, transmittance, alpha, torso, CHANNEL: tl.constexpr
+):
     behind = tl.load(background + 3 * pixel + CHANNEL, mask=inside, other=0.0)
     behind += alpha * (torso - behind)
-    value = tl.load(head + 4 * pixel + CHANNEL, mask=inside, other=0.0) + light * behind
+    value = tl.load(head + 4 * pixel + CHANNEL, mask=inside, other=0.0) + transmittance * behind
     level = _clamped(value) * 255 + 0.5
     tl.store(image + 3 * pixel + CHANNEL, level.to(tl.uint8), mask=inside)

@@ -76,21 +76,21 @@ class _Mlp(torch.autograd.Function):
         wants_x, wants_bias, _, *wants_weights = ctx.needs_input_grad
         of_weights: list[Tensor | None] = [None] * ctx.layers
         of_x = of_bias = None
-        slope = upstream.to(matrices[0].dtype)
+        gradient = upstream.to(matrices[0].dtype)
         for depth in reversed(range(ctx.layers)):
             if wants_weights[depth] or (depth == 0 and wants_bias):
-                of_weights[depth] = (slope.T @ activations[depth]).float()
+                of_weights[depth] = (gradient.T @ activations[depth]).float()
             if depth:
-                slope = slope @ matrices[depth]
-                slope = torch.ops.aten.threshold_backward(slope, activations[depth], 0)
+                gradient = gradient @ matrices[depth]
+                gradient = torch.ops.aten.threshold_backward(gradient, activations[depth], 0)
         if wants_bias:
             if ctx.looked_up is None:
                 of_bias = of_weights[0][:, ctx.inputs :].T  # type: ignore[index]
             else:
-                of_bias = torch.zeros(ctx.frames, slope.shape[1])
-                of_bias.index_add_(0, ctx.looked_up, slope.float())
+                of_bias = torch.zeros(ctx.frames, gradient.shape[1])
+                of_bias.index_add_(0, ctx.looked_up, gradient.float())
         if wants_x:
-            of_x = (slope @ matrices[0][:, : ctx.inputs]).float()
+            of_x = (gradient @ matrices[0][:, : ctx.inputs]).float()
         if of_weights[0] is not None:
             of_weights[0] = of_weights[0][:, : ctx.inputs] if wants_weights[0] else None
         return of_x, of_bias, None, *of_weights
