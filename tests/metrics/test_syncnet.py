@@ -120,7 +120,7 @@ def test_faces_are_cropped_below_and_beside_their_box():
     assert crop.shape == (224, 224, 3)
     assert crop[:200, 2:-2].mean() > 250
     taller = crop_face(frame[:180], boxes[0])
-    assert (taller[-20:] == 110).all(), "grey beyond the picture"
+    assert (taller[-20:] == 110).all(), "gray beyond the picture"
 
 
 def test_weights_that_are_missing_or_others(tmp_path, weights):

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from preprocess_videos import FakeFace, camera_track, fake_person, grey_ramp, tone, write_video
+from preprocess_videos import FakeFace, camera_track, fake_person, gray_ramp, tone, write_video
 
 from radnerf.conventions import HEAD, NECK, TORSO
 from radnerf.data.clip import Clip, read_image
@@ -148,7 +148,7 @@ def test_an_error_keeps_the_folder_of_an_earlier_run(
 @pytest.fixture
 def plain_video(tmp_path: Path) -> Path:
     times = np.arange(30) / 25
-    return write_video(tmp_path / "plain.mp4", grey_ramp(times), list(times), tone(1.2))
+    return write_video(tmp_path / "plain.mp4", gray_ramp(times), list(times), tone(1.2))
 
 
 def test_smoothing_the_eyes_keeps_level_and_lag() -> None:

@@ -5,7 +5,7 @@ Layout (the one public RAD-NeRF, AD-NeRF and ER-NeRF tools share):
     aud.wav                 16 kHz mono
     aud_<extractor>.npy     [T, 16, C] feature windows (public: aud.npy, aud_eo.npy, aud_hu.npy)
     ori_imgs/<i>.jpg        the frame;  ori_imgs/<i>.lms  68 x 2 landmarks, text, pixels (x y)
-    parsing/<i>.png         colour-coded labels, see PARSING_RGB
+    parsing/<i>.png         color-coded labels, see PARSING_RGB
     gt_imgs/<i>.jpg         the person over the background plate
     torso_imgs/<i>.png      RGBA, the torso with the neck in-painted upward under the head
     bc.jpg                  the background plate
@@ -75,7 +75,7 @@ def _nearest_label(rgb: tuple[int, int, int]) -> int:
     )
 
 
-# Of the colour cube's corners (red + 2 green + 4 blue): other tools blur or compress their labels.
+# Of the color cube's corners (red + 2 green + 4 blue): other tools blur or compress their labels.
 _CORNER_LABELS = np.array(
     [_nearest_label((255 * (k & 1), 255 * (k >> 1 & 1), 255 * (k >> 2))) for k in range(8)],
     np.uint8,
@@ -292,7 +292,7 @@ def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
 
 
 def write_image(path: Path, rgb: UInt8[np.ndarray, "h w c"]) -> None:
-    """Write grey, RGB or RGBA, whole or not at all.
+    """Write gray, RGB or RGBA, whole or not at all.
 
     JPEG at quality 98 without chroma subsampling, so that it does not blur.
 
@@ -313,13 +313,13 @@ def _save(path: Path, image: Image.Image) -> None:
 
 
 def read_parsing(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Labels from the public colours, each pixel's by the nearest."""
+    """Labels from the public colors, each pixel's by the nearest."""
     bright = read_image(path) >> 7
     return _CORNER_LABELS[bright[..., 0] | bright[..., 1] << 1 | bright[..., 2] << 2]
 
 
 def write_parsing(path: Path, labels: UInt8[np.ndarray, "h w"]) -> None:
-    """Write labels in the public colours."""
+    """Write labels in the public colors."""
     image = Image.fromarray(labels)
     image.putpalette([channel for label in sorted(PARSING_RGB) for channel in PARSING_RGB[label]])
     _save(path, image)

@@ -1,6 +1,6 @@
 """Lightning data module of a preprocessed clip: frame numbers travel, pixels are drawn on arrival.
 
-The loader yields only frame numbers and a seed; rays and colours are gathered from the 8-bit frame
+The loader yields only frame numbers and a seed; rays and colors are gathered from the 8-bit frame
 store when a step needs them, so that memory does not grow with the length of the clip.
 """
 

@@ -32,7 +32,7 @@ WIDTH = 1024  # of an embedding
 
 CROP_SCALE = 0.4  # of half the face's box, added at every side but the top
 SMOOTHING = 13  # frames, median
-PADDING = 110  # grey beyond the picture
+PADDING = 110  # gray beyond the picture
 # S3FD's boxes begin so far above the brows, in distances from brows to chin.
 FOREHEAD = 0.25
 
@@ -210,8 +210,8 @@ def crop_face(
     """The lower-middle part of a picture that SyncNet looks at, around a face's box."""
     x, y, half = box
     pad = int(half * (1 + 2 * CROP_SCALE))
-    grey = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), constant_values=PADDING)
+    gray = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), constant_values=PADDING)
     rows = slice(int(y + pad - half), int(y + pad + half * (1 + 2 * CROP_SCALE)))
     reach = half * (1 + CROP_SCALE)
     columns = slice(int(x + pad - reach), int(x + pad + reach))
-    return np.asarray(cv2.resize(grey[rows, columns], (SIDE, SIDE)))
+    return np.asarray(cv2.resize(gray[rows, columns], (SIDE, SIDE)))

@@ -34,7 +34,7 @@ NEITHER = ("control.", "truth.")
 SPREAD = (
     "Figures are means over seeds ± standard deviation. Differences come with their standard "
     "error, from the spread over seeds of all groups together; those of more than twice it are "
-    "coloured."
+    "colored."
 )
 NO_SPREAD = "One seed each: nobody knows which of the differences would come again with another."
 

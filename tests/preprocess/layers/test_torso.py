@@ -16,7 +16,7 @@ GREEN, SKIN, FACE, COAT = (40, 130, 60), (190, 140, 110), (250, 60, 60), (40, 45
 def drawn(
     head_x: float = 0, torso: tuple[int, int] = (0, 0)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Frame, labels, matte and 68 landmarks; the face has a colour that nothing else has."""
+    """Frame, labels, matte and 68 landmarks; the face has a color that nothing else has."""
     frame = np.empty((SIDE, SIDE, 3), np.uint8)
     frame[:] = GREEN
     labels = np.zeros((SIDE, SIDE), np.uint8)
@@ -135,8 +135,8 @@ def test_hidden_part_holds_still_while_the_head_moves(
     hidden = np.all([labels == HEAD for _, labels, _, _ in clip], axis=0)
     hidden &= np.all([rgba[..., 3] > 200 for rgba in painted], axis=0)
     assert hidden.sum() > 100
-    colours = np.stack([rgba[hidden][:, :3] for rgba in painted]).astype(float)
-    assert colours.std(0).mean() < 3
+    colors = np.stack([rgba[hidden][:, :3] for rgba in painted]).astype(float)
+    assert colors.std(0).mean() < 3
 
 
 def test_reference_follows_the_torso() -> None:

@@ -41,8 +41,8 @@ def drawn_person(
 
     def ellipse(centre: tuple[float, float], axes: tuple[int, int], rgb, label: int) -> None:
         middle = (round(centre[0]), round(centre[1]))
-        for image, colour in ((frame, rgb), (labels, (label,))):
-            cv2.ellipse(image, middle, axes, 0, 0, 360, colour, -1)
+        for image, color in ((frame, rgb), (labels, (label,))):
+            cv2.ellipse(image, middle, axes, 0, 0, 360, color, -1)
 
     def box(left: int, top: int, right: int, bottom: int, rgb, label: int) -> None:
         frame[top:bottom, left:right] = rgb
@@ -181,7 +181,7 @@ def test_frames_come_in_order_with_bounded_read_ahead(n_frames: int) -> None:
     order = []
     for i, _, _ in results:
         order.append(i)
-        ahead.append(read[n_frames:][-1] - i)  # after the frames that colours are learned from
+        ahead.append(read[n_frames:][-1] - i)  # after the frames that colors are learned from
     assert order == list(range(n_frames))
     assert reported == list(range(1, n_frames + 1))
     assert max(ahead) <= 9

@@ -1,4 +1,4 @@
-"""The demo's character: shape as signed distances, colour as functions of the position.
+"""The demo's character: shape as signed distances, color as functions of the position.
 
 Centimetres in the head's frame: x to the image's right, y up, z towards the camera, the origin
 between the ears at eye height. Everything is static in that frame except the jaw, the lips and the
@@ -341,7 +341,7 @@ def normal_at(
     return nx * n, ny * n, nz * n
 
 
-# --- colours --------------------------------------------------------------------------------------
+# --- colors --------------------------------------------------------------------------------------
 
 
 @compiled
@@ -357,7 +357,7 @@ def _blob(x: float, y: float, cx: float, cy: float, rx: float, ry: float) -> flo
 
 
 @compiled
-def skin_colour(x: float, y: float, z: float, lid: float) -> tuple[float, float, float]:
+def skin_color(x: float, y: float, z: float, lid: float) -> tuple[float, float, float]:
     """Linear albedo of the skin at rest, with brows, lashes and tints."""
     s = abs(x)
     c = (0.70, 0.415, 0.285)
@@ -412,8 +412,8 @@ def skin_colour(x: float, y: float, z: float, lid: float) -> tuple[float, float,
 
 
 @compiled
-def eye_colour(u: float, v: float, upper: float) -> tuple[float, float, float]:
-    """Linear colour of the eyeball; u, v in the image's directions from the eye's centre."""
+def eye_color(u: float, v: float, upper: float) -> tuple[float, float, float]:
+    """Linear color of the eyeball; u, v in the image's directions from the eye's centre."""
     r = math.sqrt(u * u + v * v)
     angle = math.atan2(v, u)
     rays = 0.75 + 0.5 * noise(4.0 * math.cos(angle) + 9, 4.0 * math.sin(angle) + 9, 1.5 * r)

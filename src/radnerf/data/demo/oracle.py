@@ -30,7 +30,7 @@ def mouth_opening_from_frames(
     """Share of the mouth's window that shows teeth, tongue or the dark inside, one a frame.
 
     The window is resampled from each square frame by its camera (poses in memory convention), so
-    that head motion does not count. Lips and skin are lit and red; the inside is dark, teeth grey.
+    that head motion does not count. Lips and skin are lit and red; the inside is dark, teeth gray.
     """
     x = np.linspace(-_HALF_WIDTH, _HALF_WIDTH, _COLUMNS)
     y = np.linspace(_TOP, _BOTTOM, _ROWS)
@@ -62,7 +62,7 @@ def _inner_share(
     poses: Float[np.ndarray, "t 4 4"],
     points: Float[np.ndarray, "n 3"],
 ) -> Float[np.ndarray, " t"]:
-    """Share of points of the head's frame (cm) whose pixels are dark or grey, not lit and red."""
+    """Share of points of the head's frame (cm) whose pixels are dark or gray, not lit and red."""
     size = frames.shape[1]
     scores = []
     for frame, pose in zip(frames, to_public_pose(poses), strict=True):
@@ -73,12 +73,12 @@ def _inner_share(
         i, j = v.astype(int), u.astype(int)
         a, b = (v - i)[:, None], (u - j)[:, None]
         image = frame.astype(np.float32)
-        colour = (image[i, j] * (1 - b) + image[i, j + 1] * b) * (1 - a) + (
+        color = (image[i, j] * (1 - b) + image[i, j + 1] * b) * (1 - a) + (
             image[i + 1, j] * (1 - b) + image[i + 1, j + 1] * b
         ) * a
-        brightest = colour.max(-1)
-        saturation = 1 - colour.min(-1) / np.maximum(brightest, 1)
+        brightest = color.max(-1)
+        saturation = 1 - color.min(-1) / np.maximum(brightest, 1)
         dark = np.clip((165 - brightest) / 50, 0, 1)
-        grey = np.clip((0.32 - saturation) / 0.10, 0, 1)
-        scores.append(float(np.maximum(dark, grey).mean()))
+        gray = np.clip((0.32 - saturation) / 0.10, 0, 1)
+        scores.append(float(np.maximum(dark, gray).mean()))
     return np.array(scores)

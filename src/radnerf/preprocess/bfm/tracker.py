@@ -20,12 +20,12 @@ from radnerf.runtime.devices import choose_device
 
 @dataclass(frozen=True)
 class BfmTracker(Tracker):
-    """The Basel Face Model fitted to the landmarks, then to the colours of the frames.
+    """The Basel Face Model fitted to the landmarks, then to the colors of the frames.
 
     Attributes:
         path: folder with the model, see bfm/files.py, or its 01_MorphableModel.mat in there.
-        photometric: fit to the colours too, which needs pytorch3d.
-        side: longer side, pixels, at which colours are compared.
+        photometric: fit to the colors too, which needs pytorch3d.
+        side: longer side, pixels, at which colors are compared.
         device: auto is a GPU if there is one.
     """
 

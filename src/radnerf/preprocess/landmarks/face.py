@@ -38,7 +38,7 @@ EYES_MESH = np.array([MESH_TO_68[LEFT_EYE], MESH_TO_68[RIGHT_EYE]])
 
 MOVING, HALF_MOVING = 0.05, 0.3
 # How far mean_shape may be off, in its own size: the mesh has seen many faces, the 68 have not.
-SPREAD_MESH, SPREAD_68 = 0.02, 0.7
+STD_MESH, STD_68 = 0.02, 0.7
 
 
 def to_68(landmarks: Float[np.ndarray, "*t k c"]) -> Float[np.ndarray, "*t 68 2"]:
@@ -85,8 +85,8 @@ def in_world(shape: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 3"]:
 
 
 def _mean_of_mesh(landmarks: Float[np.ndarray, "t 478 3"]) -> Float[np.ndarray, "478 3"]:
-    every = max(1, len(landmarks) // 500)
-    points = landmarks[::every].astype(np.float64)
+    step = max(1, len(landmarks) // 500)
+    points = landmarks[::step].astype(np.float64)
     points = np.stack([-points[..., 1], -points[..., 2], points[..., 0]], -1)
     rigid = np.ones(N_MESH, bool)
     rigid[points.mean(0)[:, 0] < points.mean(0)[SUBNASALE, 0]] = False
