@@ -6,9 +6,9 @@ Layout (the one public RAD-NeRF, AD-NeRF and ER-NeRF tools share):
     aud_<extractor>.npy     [T, 16, C] feature windows (public: aud.npy, aud_eo.npy, aud_hu.npy)
     ori_imgs/<i>.jpg        the frame;  ori_imgs/<i>.lms  68 x 2 landmarks, text, pixels (x y)
     parsing/<i>.png         color-coded labels, see PARSING_RGB
-    gt_imgs/<i>.jpg         the person over the background plate
+    gt_imgs/<i>.jpg         the person over the background
     torso_imgs/<i>.png      RGBA, the torso with the neck in-painted upward under the head
-    bc.jpg                  the background plate
+    bc.jpg                  the background
     transforms_train.json, transforms_val.json
     au.csv                  optional (ER-NeRF): blinks by OpenFace, see data/blinks.py
     clip.json               ours alone, optional: frame rate, head box, tracking report
@@ -219,7 +219,7 @@ class Clip:
         return tuple(low), tuple(high)
 
     def image(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Frame i, RGB: the person over the background plate."""
+        """Frame i, RGB: the person over the background."""
         return read_image(self.path("gt_imgs", i, "jpg"))
 
     def require(self, *folders: str) -> None:
@@ -245,11 +245,11 @@ class Clip:
         return read_parsing(self.path("parsing", i, "png"))
 
     def background(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The background plate, RGB, at the frames' size."""
-        plate, (height, width) = read_image(self.root / "bc.jpg"), self.size
-        if plate.shape[:2] != self.size:
-            plate = np.asarray(cv2.resize(plate, (width, height), interpolation=cv2.INTER_AREA))
-        return plate
+        """The background, RGB, at the frames' size."""
+        picture, (height, width) = read_image(self.root / "bc.jpg"), self.size
+        if picture.shape[:2] != self.size:
+            picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+        return picture
 
     def landmarks(self, i: int) -> Float[np.ndarray, "68 2"]:
         """68 landmarks of frame i in pixels (x, y); short gaps in the files are bridged."""

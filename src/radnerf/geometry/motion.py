@@ -1,4 +1,4 @@
-"""How a torso shifts and turns in the image over time."""
+"""How a torso shifts and rotates in the image over time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def planar_motion(
     n_frames: int,
     reference: int,
 ) -> Float[np.ndarray, "t 3"]:
-    """Shift (x, y; in half widths and heights) and turn (radians) of a region in every frame.
+    """Shift (x, y; in half widths and heights) and rotation (radians) of a region in every frame.
 
     Against the reference frame, about the image's centre, by maximising the enhanced correlation
     coefficient (Evangelidis and Psarakis 2008). A frame that cannot be aligned keeps the motion of

@@ -135,14 +135,14 @@ class SyncConfidence(Metric):
     """
 
     full_state_update = False
-    seen: list[Tensor]
+    pictures: list[Tensor]
 
     def __init__(self, model: SyncNet, wave: Float[np.ndarray, " samples"]) -> None:
         super().__init__()
         self.model = model
         self.wave = wave
         self._last = torch.zeros(0, SIDE, SIDE, 3, dtype=torch.uint8)
-        self.add_state("seen", [], dist_reduce_fx="cat")
+        self.add_state("pictures", [], dist_reduce_fx="cat")
 
     def reset(self) -> None:
         super().reset()
@@ -154,26 +154,26 @@ class SyncConfidence(Metric):
         faces = torch.cat([self._last, faces.cpu()])
         if len(faces) >= FRAMES:
             windows = faces.unfold(0, FRAMES, 1).movedim(-1, 1)
-            self.seen += [self.model.see(part) for part in windows.split(8)]
+            self.pictures += [self.model.see(part) for part in windows.split(8)]
         self._last = faces[1 - FRAMES :]
 
     @torch.inference_mode()
     def compute(self) -> dict[str, Tensor]:
         nan = torch.tensor(torch.nan)
         nothing = {"confidence": nan, "distance": nan, "offset_frames": nan}
-        if not self.seen:
+        if not self.pictures:
             return nothing
-        seen = torch.cat(list(self.seen))
+        pictures = torch.cat(list(self.pictures))
         # The public program leaves the last whole window out.
-        n = min(len(seen) + FRAMES - 1, len(self.wave) * int(FPS) // SAMPLE_RATE) - FRAMES
+        n = min(len(pictures) + FRAMES - 1, len(self.wave) * int(FPS) // SAMPLE_RATE) - FRAMES
         if n < 1:
             return nothing
         whole = np.round(np.clip(self.wave, -1, 1) * 32767).astype(np.float64)
-        heard = torch.from_numpy(mfcc(whole)).float()
-        windows = heard.unfold(0, STEPS, STEPS_PER_FRAME).mT[:n]
+        coefficients = torch.from_numpy(mfcc(whole)).float()
+        windows = coefficients.unfold(0, STEPS, STEPS_PER_FRAME).mT[:n]
         sound = torch.cat([self.model.hear(part) for part in windows.split(64)])
         n = min(n, len(sound))
-        return sync_scores(seen[:n].cpu(), sound[:n].cpu())
+        return sync_scores(pictures[:n].cpu(), sound[:n].cpu())
 
 
 def sync_scores(

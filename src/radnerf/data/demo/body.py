@@ -132,8 +132,8 @@ def _shade(
         if part == LAPEL:
             albedo = _mix(albedo, (0.03, 0.11, 0.135), 0.6)
     n = (nx, ny, nz)
-    lit = light(albedo, n, shadow, occlusion, wrap)
-    return encode(lit[0]), encode(lit[1]), encode(lit[2])
+    shaded = light(albedo, n, shadow, occlusion, wrap)
+    return encode(shaded[0]), encode(shaded[1]), encode(shaded[2])
 
 
 @parallel
@@ -167,7 +167,7 @@ def _render_body(
 def render_body(table: Float[np.ndarray, "x y z 2"], size: int) -> Float[np.ndarray, "h w 5"]:
     """Neck and torso at rest, MARGIN past each border, two texels a pixel.
 
-    Channels: RGB premultiplied by alpha, alpha, neck's share of alpha.
+    Channels: RGB premultiplied by alpha, alpha, neck's part of alpha.
     """
     texels = 2 * round(size * (1 + 2 * MARGIN))
     out = np.zeros((texels, texels, 5), np.float32)

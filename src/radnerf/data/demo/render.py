@@ -181,9 +181,9 @@ def shade(
         c = _mix(c, (0.12, 0.055, 0.028), 0.75 * fuzz * (0.5 + 0.5 * fine))
         shine = 0.08 * math.exp(-((x / 1.1) ** 2) - ((yr + 3.3) / 1.2) ** 2)
         gloss += shine * 2.0
-    lit = light(c, n, shadow, occlusion, 0.45)
+    shaded = light(c, n, shadow, occlusion, 0.45)
     spark = gloss * h**power * (0.25 + 0.75 * shadow)
-    return encode(lit[0] + spark), encode(lit[1] + spark), encode(lit[2] + spark)
+    return encode(shaded[0] + spark), encode(shaded[1] + spark), encode(shaded[2] + spark)
 
 
 @compiled
@@ -292,8 +292,8 @@ def render_head(
     camera in the head's frame, cm; focal in pixels, principal point in the middle.
     """
     corners = np.array(np.meshgrid(*zip(BOX_LOW, BOX_HIGH, strict=True))).reshape(3, -1).T
-    seen = (corners - origin) @ rotation
-    uv = seen[:, :2] / seen[:, 2:] * focal + size / 2
+    camera_points = (corners - origin) @ rotation
+    uv = camera_points[:, :2] / camera_points[:, 2:] * focal + size / 2
     low = np.clip(np.floor(uv.min(0)), 0, size).astype(int)
     high = np.clip(np.ceil(uv.max(0)) + 1, 0, size).astype(int)
     out = np.zeros((size, size, 4), np.float32)

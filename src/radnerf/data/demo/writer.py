@@ -35,7 +35,7 @@ class Layers:
     """One frame's parts; colors display-encoded in 0..1."""
 
     head: Float[np.ndarray, "h w 4"]  # premultiplied
-    body: Float[np.ndarray, "h w 5"]  # premultiplied, alpha, neck's share of it
+    body: Float[np.ndarray, "h w 5"]  # premultiplied, alpha, neck's part of it
     landmarks: Float[np.ndarray, "68 3"]  # cm, head's frame
 
     def over(self, room: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
