@@ -12,7 +12,6 @@ import pytest
 
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
-from radnerf.preprocess.parsing import selfie as parsing
 from radnerf.preprocess.parsing.selfie import parse_clip
 
 SIDE = 160
@@ -261,11 +260,3 @@ def test_real_frames(shared_videos: Path, name: str, height: int) -> None:
     if name == "obama.mp4":
         collar = labels[round(0.93 * height) :, round(0.4 * height) : round(0.42 * height)]
         assert (collar == TORSO).all()
-
-
-def test_mesh_and_68_points_give_the_same_jaw() -> None:
-    """JAW_MESH passes through the 68 convention's points."""
-    from radnerf.geometry.face68 import MESH_TO_68
-
-    jaw = [MESH_TO_68[i] for i in parsing.JAW_68]
-    assert [i for i in parsing.JAW_MESH if i in jaw] == jaw

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from radnerf.geometry.face68 import to_68
 from radnerf.preprocess.bfm.files import model_files, read_model
 from radnerf.preprocess.bfm.rasteriser import pytorch3d_rasteriser, require_pytorch3d
 from radnerf.preprocess.bfm.track import Settings, track_face
@@ -55,7 +56,7 @@ class BfmTracker(Tracker):
         device = choose_device(self.device)
         poses, shape, focal, found = track_face(
             read_model(self.files()).to(device),
-            face.to_68(landmarks).astype(np.float32),
+            to_68(landmarks).astype(np.float32),
             size,
             Settings(focal=focal, first_focal=FOCAL * size[1], side=self.side),
             read_frame,

@@ -15,8 +15,7 @@ from jaxtyping import Float, UInt8
 
 from radnerf.conventions import FPS
 from radnerf.errors import UserError
-from radnerf.geometry.face68 import EYES
-from radnerf.preprocess.landmarks.face import EYES_MESH, N_MESH, to_68
+from radnerf.geometry.face68 import EYES, EYES_MESH, N_MESH, to_68
 from radnerf.runtime.output import quiet
 
 # Faces in one frame, the larger first, in pixels of the frame: [478, 3].

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from radnerf.conventions import HEAD, NECK, TORSO
-from radnerf.preprocess.landmarks.face import to_68
+from radnerf.geometry.face68 import to_68
 from radnerf.preprocess.layers.background import fill_smoothly
 
 Rgb = UInt8[np.ndarray, "h w 3"]

@@ -21,9 +21,8 @@ from jaxtyping import Float
 
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
-from radnerf.geometry.face68 import JAW
+from radnerf.geometry.face68 import JAW, to_68
 from radnerf.preprocess.landmarks.detect import load_mediapipe
-from radnerf.preprocess.landmarks.face import to_68
 from radnerf.preprocess.options import Option, existing
 from radnerf.preprocess.parsing import bisenet
 from radnerf.preprocess.parsing.selfie import (

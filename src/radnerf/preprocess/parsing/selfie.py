@@ -25,8 +25,14 @@ from scipy.ndimage import gaussian_filter
 
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
-from radnerf.geometry.face68 import BROWS, OUTER_EYE_CORNERS
-from radnerf.preprocess.landmarks.face import N_MESH, to_68
+from radnerf.geometry.face68 import (
+    BROWS,
+    JAW_BELOW_EARS,
+    JAW_MESH,
+    N_MESH,
+    OUTER_EYE_CORNERS,
+    to_68,
+)
 from radnerf.preprocess.streams import side_by_side, windows
 
 Rgb = UInt8[np.ndarray, "h w 3"]
@@ -38,10 +44,6 @@ Points = Float[np.ndarray, "k 2"]
 PersonMask = Callable[[Rgb], Plane]
 # Frame number, the frame, and a plane of it or several.
 Look = tuple[int, Rgb, Float[np.ndarray, "*c h w"]]
-
-# The face's outline from below one ear to below the other, in the mesh and in 68 points.
-JAW_MESH = np.array([58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288])
-JAW_68 = np.arange(3, 14)
 
 N_SAMPLES = 24  # frames that the colors are learned from,
 SAMPLE_SIDE = 256  # at this size, pixels
@@ -228,7 +230,7 @@ def _jaw(
     points: Points, origin: Float[np.ndarray, " 2"], axes: Float[np.ndarray, "2 2"]
 ) -> Float[np.ndarray, "j 2"]:
     """The jaw line in the head's own axes."""
-    return (points[JAW_MESH if len(points) == N_MESH else JAW_68] - origin) @ axes.T
+    return (points[JAW_MESH if len(points) == N_MESH else JAW_BELOW_EARS] - origin) @ axes.T
 
 
 def above_jaw(points: Points, size: tuple[int, int]) -> tuple[Plane, Plane]:

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 
 from radnerf.conventions import OUTER_EYE_DISTANCE
 from radnerf.geometry.cameras import rays_through
+from radnerf.geometry.face68 import EAR_MESH
 from radnerf.geometry.hull import cell_centres, visual_hull
-from radnerf.preprocess.landmarks.face import EAR_MESH
 
 MAX_VIEWS = 48
 SEARCH = 2.2 * OUTER_EYE_DISTANCE  # half side of the searched region, up and right
