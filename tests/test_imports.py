@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,30 +40,43 @@ def test_packages_import_alone() -> None:
     assert done.returncode == 0 and done.stdout == "", done.stdout + done.stderr
 
 
-def imports() -> dict[str, set[str]]:
-    """Packages (and modules at the top) that each of them imports, at its top or inside."""
-    root = Path(radnerf.__file__).parent
+ROOT = Path(radnerf.__file__).parent
+
+
+@cache
+def imported(file: Path) -> list[str]:
+    """Dotted names that a file imports, at its top or inside."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file} imports relatively"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return names
+
+
+def imports(folder: Path = ROOT) -> dict[str, set[str]]:
+    """What each module and package in a package's folder imports of its neighbours there.
+
+    What the package itself offers counts as __init__.
+    """
+    package = ".".join(("radnerf", *folder.relative_to(ROOT).parts)) + "."
+    neighbours = {path.stem for path in folder.iterdir()}
     arrows: dict[str, set[str]] = {}
-    for file in root.rglob("*.py"):
-        package = file.relative_to(root).with_suffix("").parts[0]
-        found = arrows.setdefault(package, set())
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                assert not node.level, f"{file} imports relatively"
-                names = [f"{node.module}.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            else:
-                continue
-            parts = [name.split(".") for name in names]
-            found |= {part[1] for part in parts if part[0] == "radnerf" and part[1:]} - {package}
+    for file in folder.rglob("*.py"):
+        importer = file.relative_to(folder).with_suffix("").parts[0]
+        names = {name for name in imported(file) if name.startswith(package)}
+        inner = {name.removeprefix(package).split(".")[0] for name in names}
+        found = {name if name in neighbours else "__init__" for name in inner}
+        arrows[importer] = arrows.get(importer, set()) | found - {importer}
     return arrows
 
 
-def reached(package: str, arrows: dict[str, set[str]]) -> set[str]:
-    """All that a package imports, directly or through others."""
+def reached(name: str, arrows: dict[str, set[str]]) -> set[str]:
+    """All that a module or package imports, directly or through others."""
     known: set[str] = set()
-    waiting = [package]
+    waiting = [name]
     while waiting:
         new = arrows.get(waiting.pop(), set()) - known
         known |= new
@@ -70,37 +84,50 @@ def reached(package: str, arrows: dict[str, set[str]]) -> set[str]:
     return known
 
 
-def test_no_package_imports_itself_through_others() -> None:
+FOLDERS = sorted({file.parent.relative_to(ROOT) for file in ROOT.rglob("__init__.py")})
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=str)
+def test_nothing_imports_itself_through_its_neighbours(folder: Path) -> None:
+    arrows = imports(ROOT / folder)
+    assert [name for name in arrows if name in reached(name, arrows)] == []
+
+
+def test_the_arrows_are_seen() -> None:
     arrows = imports()
     assert "conventions" in arrows["audio"] and "kernels" in arrows["fields"]
-    assert [package for package in arrows if package in reached(package, arrows)] == []
+    assert "video" in imports(ROOT / "preprocess")["landmarks"]
+    assert reached("a", {"a": {"b"}, "b": {"c"}, "c": {"a"}}) == {"a", "b", "c"}
 
 
 # What a package must not reach. Entry scripts stand over experiment and inference; those over
-# modules; then rendering and losses, heads and torsos, fields, kernels. Sound, data and geometry
-# know none of these.
-ABOVE_KERNELS = (
-    *("fields", "heads", "torsos", "rendering"),
-    *("losses", "modules", "callbacks", "inference", "experiment"),
+# modules; then losses, rendering, heads and torsos, fields, kernels. Sound, data, geometry and
+# preprocessing know none of these.
+OVER_KERNELS = (
+    *("fields", "heads", "torsos", "rendering", "losses", "modules"),
+    *("callbacks", "inference", "experiment", "benchmark"),
 )
+FIELDS, RENDERING, LOSSES = (OVER_KERNELS.index(x) for x in ("fields", "rendering", "losses"))
+LEAVES = {"conventions", "errors", "types", "geometry", "runtime", "registry", "files"}
 FORBIDDEN = {
     "conventions": set(imports()),
-    "types": set(imports()),
     "errors": set(imports()),
-    "runtime": {"audio", "data", "geometry", "kernels", *ABOVE_KERNELS},
-    "geometry": {"audio", "data", "kernels", *ABOVE_KERNELS},
-    "audio": {"data", "kernels", *ABOVE_KERNELS},
-    "metrics": {"preprocess", "data", "kernels", *ABOVE_KERNELS},
-    "data": {"preprocess", "kernels", *ABOVE_KERNELS},
-    "preprocess": {"kernels", *ABOVE_KERNELS},
-    "kernels": {"audio", "data", *ABOVE_KERNELS},
-    "fields": {"audio", "data", *ABOVE_KERNELS[1:]},
-    "heads": {"audio", "data", *ABOVE_KERNELS[2:]},
-    "torsos": {"audio", "data", *ABOVE_KERNELS[3:]},
-    "rendering": {"audio", "data", *ABOVE_KERNELS[4:]},
-    "losses": {"heads", "torsos", "rendering", *ABOVE_KERNELS[5:]},
-    "modules": {"callbacks", "inference", "experiment"},
-    "inference": {"modules", "losses", "callbacks", "experiment"},
+    "types": set(imports()),
+    "registry": set(imports()) - LEAVES,
+    "runtime": set(imports()) - LEAVES,
+    "geometry": set(imports()) - LEAVES,
+    "audio": {"data", "preprocess", "kernels", *OVER_KERNELS},
+    "data": {"preprocess", "kernels", *OVER_KERNELS},
+    "preprocess": {"kernels", *OVER_KERNELS},
+    "metrics": {"preprocess", "data", "kernels", *OVER_KERNELS},
+    "kernels": {"audio", "data", *OVER_KERNELS},
+    "fields": {"audio", "data", *OVER_KERNELS[FIELDS + 1 :]},
+    "heads": {"audio", "data", *OVER_KERNELS[RENDERING:]},
+    "torsos": {"audio", "data", *OVER_KERNELS[RENDERING:]},
+    "rendering": {"audio", "data", *OVER_KERNELS[RENDERING + 1 :]},
+    "losses": {"fields", "heads", "torsos", "rendering", *OVER_KERNELS[LOSSES + 1 :]},
+    "modules": {"callbacks", "inference", "experiment", "benchmark"},
+    "inference": {"modules", "losses", "callbacks", "experiment", "benchmark"},
 }
 
 

@@ -106,8 +106,8 @@ class Batch:
     rays: Rays
     xy: Float[Tensor, "n 2"]  # pixel centres in [-1, 1], x right, y down
     target: Float[Tensor, "n 3"]  # the true frame
-    behind: Float[Tensor, "n 3"]  # true torso over the background plate
-    background: Float[Tensor, "n 3"]  # the background plate alone
+    behind: Float[Tensor, "n 3"]  # true torso over the background
+    background: Float[Tensor, "n 3"]  # the background alone
     torso_alpha: Float[Tensor, " n"]  # true torso coverage
     head: Bool[Tensor, " n"]  # parsed as head
     face: Bool[Tensor, " n"]  # inside the face rectangle

@@ -140,11 +140,11 @@ def test_whole_frame_is_the_frame(data: ClipDataModule) -> None:
     assert torch.allclose(batch.rays.origins[pixel], torch.tensor([0.0, 3.0, 0.05]), atol=1e-6)
 
 
-def test_behind_is_the_torso_over_the_plate(data: ClipDataModule) -> None:
+def test_behind_is_the_torso_over_the_background(data: ClipDataModule) -> None:
     batch = data.whole_frame(0)
     behind = batch.behind.view(24, 32, 3)
-    plate = data.frames.background.float() / 255
-    assert torch.allclose(behind[2, 2], plate[2, 2])
+    background = data.frames.background.float() / 255
+    assert torch.allclose(behind[2, 2], background[2, 2])
     assert torch.allclose(behind[20, 10] * 255, torch.tensor([40.0, 60.0, 90.0]))
 
 

@@ -19,8 +19,8 @@ from radnerf.data import clip as layout
 from radnerf.data.clip import Clip, write_image
 from radnerf.errors import UserError
 from radnerf.files import UNFINISHED
+from radnerf.geometry.face68 import to_68
 from radnerf.preprocess import stages
-from radnerf.preprocess.landmarks.face import to_68
 from radnerf.preprocess.pipeline import preprocess_video
 from radnerf.preprocess.report import warnings_of
 

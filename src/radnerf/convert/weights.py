@@ -179,10 +179,10 @@ def head_cells(bits: Tensor) -> Bool[Tensor, "r half r"]:
         )
     axis = np.arange(CELLS)
     # Bit k of a coordinate is bit 3 k (x), 3 k + 1 (y), 3 k + 2 (z) of the index.
-    spread = np.zeros_like(axis)
+    spaced = np.zeros_like(axis)
     for k in range(CELLS.bit_length() - 1):
-        spread |= (axis >> k & 1) << 3 * k
-    index = spread[:, None, None] | spread[:, None] << 1 | spread << 2
+        spaced |= (axis >> k & 1) << 3 * k
+    index = spaced[:, None, None] | spaced[:, None] << 1 | spaced << 2
     cells = np.unpackbits(bits.flatten().numpy(), bitorder="little")[index].astype(bool)
     if not cells[:, SLAB].any():
         raise UserError("The checkpoint's occupancy grid is empty: nothing was trained in it.")

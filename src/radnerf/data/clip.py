@@ -5,10 +5,10 @@ Layout (the one public RAD-NeRF, AD-NeRF and ER-NeRF tools share):
     aud.wav                 16 kHz mono
     aud_<extractor>.npy     [T, 16, C] feature windows (public: aud.npy, aud_eo.npy, aud_hu.npy)
     ori_imgs/<i>.jpg        the frame;  ori_imgs/<i>.lms  68 x 2 landmarks, text, pixels (x y)
-    parsing/<i>.png         colour-coded labels, see PARSING_RGB
-    gt_imgs/<i>.jpg         the person over the background plate
+    parsing/<i>.png         color-coded labels, see PARSING_RGB
+    gt_imgs/<i>.jpg         the person over the background
     torso_imgs/<i>.png      RGBA, the torso with the neck in-painted upward under the head
-    bc.jpg                  the background plate
+    bc.jpg                  the background
     transforms_train.json, transforms_val.json
     au.csv                  optional (ER-NeRF): blinks by OpenFace, see data/blinks.py
     clip.json               ours alone, optional: frame rate, head box, tracking report
@@ -75,7 +75,7 @@ def _nearest_label(rgb: tuple[int, int, int]) -> int:
     )
 
 
-# Of the colour cube's corners (red + 2 green + 4 blue): other tools blur or compress their labels.
+# Of the color cube's corners (red + 2 green + 4 blue): other tools blur or compress their labels.
 _CORNER_LABELS = np.array(
     [_nearest_label((255 * (k & 1), 255 * (k >> 1 & 1), 255 * (k >> 2))) for k in range(8)],
     np.uint8,
@@ -219,7 +219,7 @@ class Clip:
         return tuple(low), tuple(high)
 
     def image(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Frame i, RGB: the person over the background plate."""
+        """Frame i, RGB: the person over the background."""
         return read_image(self.path("gt_imgs", i, "jpg"))
 
     def require(self, *folders: str) -> None:
@@ -245,11 +245,11 @@ class Clip:
         return read_parsing(self.path("parsing", i, "png"))
 
     def background(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The background plate, RGB, at the frames' size."""
-        plate, (height, width) = read_image(self.root / "bc.jpg"), self.size
-        if plate.shape[:2] != self.size:
-            plate = np.asarray(cv2.resize(plate, (width, height), interpolation=cv2.INTER_AREA))
-        return plate
+        """The background, RGB, at the frames' size."""
+        picture, (height, width) = read_image(self.root / "bc.jpg"), self.size
+        if picture.shape[:2] != self.size:
+            picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+        return picture
 
     def landmarks(self, i: int) -> Float[np.ndarray, "68 2"]:
         """68 landmarks of frame i in pixels (x, y); short gaps in the files are bridged."""
@@ -292,7 +292,7 @@ def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
 
 
 def write_image(path: Path, rgb: UInt8[np.ndarray, "h w c"]) -> None:
-    """Write grey, RGB or RGBA, whole or not at all.
+    """Write gray, RGB or RGBA, whole or not at all.
 
     JPEG at quality 98 without chroma subsampling, so that it does not blur.
 
@@ -313,13 +313,13 @@ def _save(path: Path, image: Image.Image) -> None:
 
 
 def read_parsing(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Labels from the public colours, each pixel's by the nearest."""
+    """Labels from the public colors, each pixel's by the nearest."""
     bright = read_image(path) >> 7
     return _CORNER_LABELS[bright[..., 0] | bright[..., 1] << 1 | bright[..., 2] << 2]
 
 
 def write_parsing(path: Path, labels: UInt8[np.ndarray, "h w"]) -> None:
-    """Write labels in the public colours."""
+    """Write labels in the public colors."""
     image = Image.fromarray(labels)
     image.putpalette([channel for label in sorted(PARSING_RGB) for channel in PARSING_RGB[label]])
     _save(path, image)

@@ -1,6 +1,6 @@
 """Lightning data module of a preprocessed clip: frame numbers travel, pixels are drawn on arrival.
 
-The loader yields only frame numbers and a seed; rays and colours are gathered from the 8-bit frame
+The loader yields only frame numbers and a seed; rays and colors are gathered from the 8-bit frame
 store when a step needs them, so that memory does not grow with the length of the clip.
 """
 
@@ -118,7 +118,7 @@ class FrameStream(IterableDataset):
 class ClipDataModule(pl.LightningDataModule):
     """Batches of rays from a clip folder.
 
-    Processes that train together draw the same pixels of a step and keep an equal share each.
+    Processes that train together draw the same pixels of a step and take equal parts of them.
 
     After setup, `audio_offset` is how many seconds the clip's mouth moves ahead of its sound: the
     audio windows are centred by it. `mouth` holds the mouth shape of every frame as coefficients,

@@ -170,7 +170,7 @@ class Renderings:
         return self.draw(self.data.poses[i], self.rest_code, control, motion)
 
     def head(self, i: int, code: Float[Tensor, " d"]) -> Frame:
-        """Frame i with the learned head over the true torso and the background plate."""
+        """Frame i with the learned head over the true torso and the background."""
         data = self.data
         torso = data.frames.torso[i].cpu().numpy()
         alpha = torso[..., 3:] / 255

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from radnerf.conventions import FPS, HEAD
 from radnerf.data.clip import eye_ratio, write_transforms
-from radnerf.preprocess.landmarks.face import to_68
+from radnerf.geometry.face68 import to_68
 from radnerf.preprocess.landmarks.finders import LandmarkFinder
 from radnerf.preprocess.pictures import read_parsing
 from radnerf.preprocess.stages import Stage, Workspace

@@ -68,7 +68,7 @@ def test_never_seen_pixels_are_filled_from_around() -> None:
     alpha[20:, 30:60] = 255
     found = median_background(lambda i: frame, lambda i: alpha, 3).astype(int)
     hole = found[25:, 35:55]
-    # Between the values at the hole's sides, and without steps: nothing of the person's colour.
+    # Between the values at the hole's sides, and without steps: nothing of the person's color.
     assert hole[..., 0].min() > 35 and hole[..., 0].max() < 140
     assert hole[..., 1].max() < 190 and (np.abs(hole[..., 2] - 80) < 25).all()
     assert np.abs(np.diff(hole, axis=1)).max() <= 12

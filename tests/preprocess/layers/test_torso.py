@@ -16,7 +16,7 @@ GREEN, SKIN, FACE, COAT = (40, 130, 60), (190, 140, 110), (250, 60, 60), (40, 45
 def drawn(
     head_x: float = 0, torso: tuple[int, int] = (0, 0)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Frame, labels, matte and 68 landmarks; the face has a colour that nothing else has."""
+    """Frame, labels, matte and 68 landmarks; the face has a color that nothing else has."""
     frame = np.empty((SIDE, SIDE, 3), np.uint8)
     frame[:] = GREEN
     labels = np.zeros((SIDE, SIDE), np.uint8)
@@ -52,7 +52,7 @@ def drawn(
     return (frame + 0.5).astype(np.uint8), labels, alpha, points
 
 
-def plate() -> np.ndarray:
+def background() -> np.ndarray:
     return np.full((SIDE, SIDE, 3), GREEN, np.uint8)
 
 
@@ -70,7 +70,7 @@ def clip() -> list:
 @pytest.fixture(scope="module")
 def painted(clip: list) -> list[np.ndarray]:
     painter = painter_of(clip)
-    return [painter.paint(*frame, plate()) for frame in clip]
+    return [painter.paint(*frame, background()) for frame in clip]
 
 
 def test_visible_torso_is_unchanged(clip: list, painted: list[np.ndarray]) -> None:
@@ -102,7 +102,7 @@ def test_speck_between_head_and_neck_cuts_no_slit() -> None:
     frame, labels, alpha, points = drawn()
     top = int(np.flatnonzero(labels[:, 80] == NECK)[0])
     labels[top : top + 2, 80:82] = 0
-    rgba = painter_of([(frame, labels, alpha)]).paint(frame, labels, alpha, points, plate())
+    rgba = painter_of([(frame, labels, alpha)]).paint(frame, labels, alpha, points, background())
     assert rgba[top - 12 : top, 76:86, 3].min() > 245
 
 
@@ -122,10 +122,10 @@ def test_soft_edges_show_the_torso_not_the_background(painted: list[np.ndarray])
     edge[:125] = False  # the shoulders alone
     assert edge.sum() > 50
     assert np.abs(rgba[edge][:, :3].astype(int) - COAT).mean() < 15
-    # And so over the plate the frame comes out as it was.
+    # And so over the background the frame comes out as it was.
     frame = drawn()[0].astype(int)
     share = rgba[..., 3:] / 255
-    over = share * rgba[..., :3] + (1 - share) * plate()
+    over = share * rgba[..., :3] + (1 - share) * background()
     assert np.abs(over - frame)[edge].mean() < 10
 
 
@@ -135,8 +135,8 @@ def test_hidden_part_holds_still_while_the_head_moves(
     hidden = np.all([labels == HEAD for _, labels, _, _ in clip], axis=0)
     hidden &= np.all([rgba[..., 3] > 200 for rgba in painted], axis=0)
     assert hidden.sum() > 100
-    colours = np.stack([rgba[hidden][:, :3] for rgba in painted]).astype(float)
-    assert colours.std(0).mean() < 3
+    colors = np.stack([rgba[hidden][:, :3] for rgba in painted]).astype(float)
+    assert colors.std(0).mean() < 3
 
 
 def test_reference_follows_the_torso() -> None:
@@ -150,5 +150,5 @@ def test_reference_follows_the_torso() -> None:
 def test_frame_without_neck_and_torso_is_empty() -> None:
     frame, labels, alpha, points = drawn()
     gone = np.where(labels == HEAD, HEAD, 0).astype(np.uint8)
-    rgba = painter_of([(frame, labels, alpha)]).paint(frame, gone, alpha, points, plate())
+    rgba = painter_of([(frame, labels, alpha)]).paint(frame, gone, alpha, points, background())
     assert rgba.max() == 0

@@ -18,7 +18,7 @@ from radnerf.preprocess.video.decode import probe, read_frames
 
 MASKS = json.loads((Path(__file__).parent / "hand_masks.json").read_text())
 FRAMES = [(video, int(i)) for video, of in MASKS.items() if ".mp4" in video for i in of]
-AROUND = 25  # frames that the parser learns the clip's colours from
+AROUND = 25  # frames that the parser learns the clip's colors from
 RESOLUTION = 225
 PARTS = {"torso": TORSO, "neck": NECK, "head": HEAD}  # in the order of drawing
 # A pixel off along the whole outline costs 3 % of a head and 10 % of a neck.

@@ -72,7 +72,7 @@ def test_a_shoulder_taken_for_a_head_and_a_hand_for_a_neck_are_torso() -> None:
     assert (labels[133:147, 123:142] == TORSO).all()
 
 
-# The public systems' own table: which colour each of the 19 classes gets.
+# The public systems' own table: which color each of the 19 classes gets.
 PUBLIC = {
     HEAD: [*range(1, 14), 17, 18],
     NECK: [14, 15],
@@ -182,22 +182,22 @@ def test_bisenet_parses_frames(weights: dict[str, Tensor], tmp_path: Path) -> No
     wide = np.concatenate([frame, frame[:, :40]], 1)
     parser = BisenetParser(path=str(path), side=64, device="cpu")
     parser.check()
-    assert parser.seen((160, 200)) == (64, 64) and parser.seen((100, 200)) == (32, 64)
+    assert parser.input_size((160, 200)) == (64, 64) and parser.input_size((100, 200)) == (32, 64)
     parts = parser.parse(wide, points)
     assert parts.shape == (4, 160, 200)
     assert parts.sum(0) == pytest.approx(1, abs=1e-4)
-    # By hand: ImageNet's colours, the classes' probabilities, and the public table.
+    # By hand: ImageNet's colors, the classes' probabilities, and the public table.
     small = F.interpolate(
         torch.from_numpy(wide).permute(2, 0, 1)[None] / 255,
         (64, 64),
         mode="bilinear",
         antialias=True,
     )
-    colours = (small - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
+    colors = (small - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor(
         [0.229, 0.224, 0.225]
     )[:, None, None]
     with torch.no_grad():
-        classes = evaluated(weights, colours).softmax(1)
+        classes = evaluated(weights, colors).softmax(1)
     classes = F.interpolate(classes, (160, 200), mode="bilinear")[0].numpy()
     for label, members in PUBLIC.items():
         assert parts[label] == pytest.approx(classes[members].sum(0), abs=1e-3)

@@ -12,7 +12,6 @@ import pytest
 
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
-from radnerf.preprocess.parsing import selfie as parsing
 from radnerf.preprocess.parsing.selfie import parse_clip
 
 SIDE = 160
@@ -41,8 +40,8 @@ def drawn_person(
 
     def ellipse(centre: tuple[float, float], axes: tuple[int, int], rgb, label: int) -> None:
         middle = (round(centre[0]), round(centre[1]))
-        for image, colour in ((frame, rgb), (labels, (label,))):
-            cv2.ellipse(image, middle, axes, 0, 0, 360, colour, -1)
+        for image, color in ((frame, rgb), (labels, (label,))):
+            cv2.ellipse(image, middle, axes, 0, 0, 360, color, -1)
 
     def box(left: int, top: int, right: int, bottom: int, rgb, label: int) -> None:
         frame[top:bottom, left:right] = rgb
@@ -181,7 +180,7 @@ def test_frames_come_in_order_with_bounded_read_ahead(n_frames: int) -> None:
     order = []
     for i, _, _ in results:
         order.append(i)
-        ahead.append(read[n_frames:][-1] - i)  # after the frames that colours are learned from
+        ahead.append(read[n_frames:][-1] - i)  # after the frames that colors are learned from
     assert order == list(range(n_frames))
     assert reported == list(range(1, n_frames + 1))
     assert max(ahead) <= 9
@@ -261,11 +260,3 @@ def test_real_frames(shared_videos: Path, name: str, height: int) -> None:
     if name == "obama.mp4":
         collar = labels[round(0.93 * height) :, round(0.4 * height) : round(0.42 * height)]
         assert (collar == TORSO).all()
-
-
-def test_mesh_and_68_points_give_the_same_jaw() -> None:
-    """JAW_MESH passes through the 68 convention's points."""
-    from radnerf.geometry.face68 import MESH_TO_68
-
-    jaw = [MESH_TO_68[i] for i in parsing.JAW_68]
-    assert [i for i in parsing.JAW_MESH if i in jaw] == jaw

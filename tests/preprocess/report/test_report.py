@@ -18,15 +18,15 @@ from radnerf.data.clip import write_image
 from radnerf.errors import UserError
 from radnerf.preprocess.report import QUALITY, Facts, find_faults, page, warn, warnings_of
 from radnerf.preprocess.report.facts import (
+    audio_offset,
     brightness,
     brightness_change,
     camera_motion,
     count_blinks,
-    lead,
+    fraction_below_jaw,
+    head_angles,
     on_its_head,
-    share_below_jaw,
     sharpness,
-    turns,
 )
 
 SIZE = 120, 160
@@ -45,14 +45,14 @@ def good(n: int = 1500) -> Facts:
         eye=eye,
         mouth=0.2 + 0.1 * np.sin(9 * time),
         loudness=np.ones(n),
-        turns=np.stack([3 * np.sin(time), 10 * np.sin(time / 2), np.zeros(n)], 1),
+        head_angles=np.stack([3 * np.sin(time), 10 * np.sin(time / 2), np.zeros(n)], 1),
         sampled=list(range(0, n, 100)),
         sharpness=np.ones(n // 100),
         brightness=np.full(n // 100, 100.0),
         camera=np.zeros(n // 100),
         below_jaw=0.02,
         on_its_head=-0.9,
-        lead_s=0.1,
+        audio_offset_s=0.1,
         blinks=15,
         unseen=0,
         tracking={"rmse_px": 0.6, "head_box_coverage": 0.999},
@@ -68,10 +68,10 @@ BAD: dict[str, tuple[Callable[[Facts], Facts], str]] = {
     "cuts": (lambda f: replace(f, cut="1 cut at 00:41.0: ..."), "00:41.0"),
     "camera": (lambda f: replace(f, camera=np.full(15, 9.0)), "drifts by 9 px"),
     "speech": (lambda f: replace(f, speech_s=12.0), "only 12 s of speech"),
-    "offset": (lambda f: replace(f, lead_s=-0.12), "sound leads by 3 frames"),
+    "offset": (lambda f: replace(f, audio_offset_s=-0.12), "sound leads by 3 frames"),
     "face": (lambda f: replace(f, face_px=30.0, tracking={}), "only 30 px wide"),
     "blinks": (lambda f: replace(f, blinks=1), "1 blink in 60 s"),
-    "turned": (lambda f: replace(f, turns=5 * f.turns), "degrees: poses are guessed"),
+    "turned": (lambda f: replace(f, head_angles=5 * f.head_angles), "degrees: poses are guessed"),
     "light": (lambda f: replace(f, brightness=np.linspace(80, 120, 15)), "changes by 20 %"),
     "hair": (lambda f: replace(f, below_jaw=0.2), "20 % of the head"),
     "blurred": (lambda f: replace(f, sharpness=np.r_[np.ones(10), np.full(5, 0.2)]), "33 %"),
@@ -90,9 +90,9 @@ def test_each_fault_is_found_alone(name: str) -> None:
 
 
 def test_a_late_sound_and_a_plain_background() -> None:
-    (fault,) = find_faults(replace(good(), lead_s=0.32))
+    (fault,) = find_faults(replace(good(), audio_offset_s=0.32))
     assert "sound lags by 3 frames" in fault.text
-    assert find_faults(replace(good(), lead_s=None, camera=None)) == []
+    assert find_faults(replace(good(), audio_offset_s=None, camera=None)) == []
 
 
 def room(shift: tuple[float, float] = (0, 0)) -> np.ndarray:
@@ -137,34 +137,34 @@ def test_hair_below_the_jaw_and_who_stands_on_his_head() -> None:
     labels = np.zeros(SIZE, np.uint8)
     labels[30:80, 60:100] = HEAD
     labels[90:, 30:130] = TORSO
-    assert share_below_jaw([labels], [points]) == 0
+    assert fraction_below_jaw([labels], [points]) == 0
     labels[80:112, 60:100] = HEAD
     # 2.4 rows under the chin still count as chin.
-    assert share_below_jaw([labels], [points]) == pytest.approx(30 / 82)
+    assert fraction_below_jaw([labels], [points]) == pytest.approx(30 / 82)
     matte = np.where(labels == TORSO, 255, 0).astype(np.uint8)
     assert on_its_head([matte]) == pytest.approx(-100 / 160)
     assert on_its_head([matte[::-1]]) == pytest.approx(100 / 160)
 
 
-def test_blinks_turns_and_lead() -> None:
+def test_blinks_head_angles_and_audio_offset() -> None:
     eye = np.ones(100)
     eye[[0, 1, 40, 41, 42, 80]] = 0.1
     assert count_blinks(eye) == 3
     frontal = np.eye(4)
     frontal[:3, :3] = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]).T
-    assert np.abs(turns(frontal[None])).max() < 1e-6
+    assert np.abs(head_angles(frontal[None])).max() < 1e-6
     angle = np.deg2rad(20)
     about_up = np.array(
         [[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]]
     )
     frontal[:3, :3] = about_up @ frontal[:3, :3]
-    assert np.abs(turns(frontal[None])[0]) == pytest.approx([0, 20, 0], abs=1e-6)
+    assert np.abs(head_angles(frontal[None])[0]) == pytest.approx([0, 20, 0], abs=1e-6)
     random = np.random.default_rng(0)
     loud = np.repeat(random.uniform(0, 1, 60), 4)  # syllables of 0.16 s
     wave = random.normal(0, 0.1, 240 * 640) * np.repeat(loud, 640)
     ahead = np.roll(loud, -5)
-    assert lead(ahead, wave.astype(np.float32)) == pytest.approx(0.2, abs=0.03)
-    assert lead(random.uniform(0, 1, 240), wave.astype(np.float32)) is None
+    assert audio_offset(ahead, wave.astype(np.float32)) == pytest.approx(0.2, abs=0.03)
+    assert audio_offset(random.uniform(0, 1, 240), wave.astype(np.float32)) is None
 
 
 class _Page(HTMLParser):

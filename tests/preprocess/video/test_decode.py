@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from preprocess_videos import grey_ramp, tone, write_video
+from preprocess_videos import gray_ramp, tone, write_video
 
 from radnerf.errors import UserError
 from radnerf.preprocess.streams import ahead
@@ -27,7 +27,7 @@ def uneven(seconds: float) -> list[float]:
     ids=["25", "10", "60", "29.97", "variable"],
 )
 def test_any_frame_rate_becomes_25_frames_a_second(tmp_path: Path, times: list[float]) -> None:
-    path = write_video(tmp_path / "a.mp4", grey_ramp(times), times, tone(2.0))
+    path = write_video(tmp_path / "a.mp4", gray_ramp(times), times, tone(2.0))
     video = probe(path)
     assert abs(video.n_frames - 50) <= 1
     shown = np.array([frame.mean() for frame in read_frames(video)])
@@ -62,7 +62,7 @@ def test_rotation_flag_is_honoured(tmp_path: Path) -> None:
 def test_sizes_are_even_and_only_scaled_down(
     tmp_path: Path, size: tuple[int, int], resolution: int | None, fitted: tuple[int, int]
 ) -> None:
-    frames = grey_ramp(even(25, 1.2), *size)
+    frames = gray_ramp(even(25, 1.2), *size)
     path = write_video(tmp_path / "a.mp4", frames, even(25, 1.2), tone(1.2))
     video = probe(path)
     found = video.fit(resolution)
@@ -76,7 +76,7 @@ def test_sound_becomes_16_khz_mono(tmp_path: Path, rate: int, channels: int) -> 
     sound = tone(2.0, rate, 330.0)
     sound = np.stack([sound, sound]) if channels == 2 else sound
     times = even(25, 2)
-    path = write_video(tmp_path / "a.mp4", grey_ramp(times), times, sound, rate)
+    path = write_video(tmp_path / "a.mp4", gray_ramp(times), times, sound, rate)
     heard = read_audio(path)
     assert abs(len(heard) - 32_000) < 1600
     middle = heard[8000:24_000]
@@ -88,13 +88,13 @@ def test_paths_with_spaces_and_other_letters(tmp_path: Path) -> None:
     folder = tmp_path / "my videos" / "вид 東"
     folder.mkdir(parents=True)
     times = even(25, 1.2)
-    path = write_video(folder / "a b é.mp4", grey_ramp(times), times, tone(1.2))
+    path = write_video(folder / "a b é.mp4", gray_ramp(times), times, tone(1.2))
     assert probe(path).n_frames == 30
 
 
 def test_sound_that_ends_early_cuts_the_picture(tmp_path: Path) -> None:
     times = even(25, 3)
-    path = write_video(tmp_path / "a.mp4", grey_ramp(times), times, tone(1.6))
+    path = write_video(tmp_path / "a.mp4", gray_ramp(times), times, tone(1.6))
     assert probe(path).n_frames == pytest.approx(1.6 * 25, abs=3)
 
 

@@ -81,9 +81,10 @@ def move(speech: Speech, seconds: float, seed: int = 0) -> Motion:
     pitch = 3.2 * _drift(rng, times, 0.09) * energy + 5.0 * (nod - 0.3)
     roll = 2.2 * _drift(rng, times, 0.08)
     shift = np.stack([0.55 * _drift(rng, times) for _ in range(3)], -1) * (1.0, 0.5, 1.3)
-    turn = Rotation.from_euler("YXZ", np.stack([yaw, pitch, roll], -1), degrees=True).as_matrix()
+    angles = np.stack([yaw, pitch, roll], -1)
+    head_rotation = Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
 
-    back = turn.transpose(0, 2, 1)  # room to head
+    back = head_rotation.transpose(0, 2, 1)  # room to head
     origin = (back @ (CAMERA - PIVOT - shift)[..., None])[..., 0] + PIVOT
     public = np.tile(np.eye(4), (len(times), 1, 1))
     public[:, :3, :3] = back

@@ -32,10 +32,10 @@ VERSION = 1  # of the performance: raise it whenever the same seed draws somethi
 
 @dataclass
 class Layers:
-    """One frame's parts; colours display-encoded in 0..1."""
+    """One frame's parts; colors display-encoded in 0..1."""
 
     head: Float[np.ndarray, "h w 4"]  # premultiplied
-    body: Float[np.ndarray, "h w 5"]  # premultiplied, alpha, neck's share of it
+    body: Float[np.ndarray, "h w 5"]  # premultiplied, alpha, neck's part of it
     landmarks: Float[np.ndarray, "68 3"]  # cm, head's frame
 
     def over(self, room: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
@@ -53,8 +53,8 @@ class Layers:
 
     def torso(self) -> UInt8[np.ndarray, "h w 4"]:
         """Neck and torso, RGBA with straight alpha."""
-        colour = self.body[..., :3] / np.maximum(self.body[..., 3:4], 1e-6)
-        return to_bytes(np.concatenate([colour, self.body[..., 3:4]], -1))
+        color = self.body[..., :3] / np.maximum(self.body[..., 3:4], 1e-6)
+        return to_bytes(np.concatenate([color, self.body[..., 3:4]], -1))
 
 
 def to_bytes(image: Float[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from radnerf.geometry.face68 import to_68
 from radnerf.preprocess.bfm.files import model_files, read_model
 from radnerf.preprocess.bfm.rasteriser import pytorch3d_rasteriser, require_pytorch3d
 from radnerf.preprocess.bfm.track import Settings, track_face
@@ -20,12 +21,12 @@ from radnerf.runtime.devices import choose_device
 
 @dataclass(frozen=True)
 class BfmTracker(Tracker):
-    """The Basel Face Model fitted to the landmarks, then to the colours of the frames.
+    """The Basel Face Model fitted to the landmarks, then to the colors of the frames.
 
     Attributes:
         path: folder with the model, see bfm/files.py, or its 01_MorphableModel.mat in there.
-        photometric: fit to the colours too, which needs pytorch3d.
-        side: longer side, pixels, at which colours are compared.
+        photometric: fit to the colors too, which needs pytorch3d.
+        side: longer side, pixels, at which colors are compared.
         device: auto is a GPU if there is one.
     """
 
@@ -55,7 +56,7 @@ class BfmTracker(Tracker):
         device = choose_device(self.device)
         poses, shape, focal, found = track_face(
             read_model(self.files()).to(device),
-            face.to_68(landmarks).astype(np.float32),
+            to_68(landmarks).astype(np.float32),
             size,
             Settings(focal=focal, first_focal=FOCAL * size[1], side=self.side),
             read_frame,

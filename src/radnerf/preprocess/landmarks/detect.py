@@ -15,8 +15,7 @@ from jaxtyping import Float, UInt8
 
 from radnerf.conventions import FPS
 from radnerf.errors import UserError
-from radnerf.geometry.face68 import EYES
-from radnerf.preprocess.landmarks.face import EYES_MESH, N_MESH, to_68
+from radnerf.geometry.face68 import EYES, EYES_MESH, N_MESH, to_68
 from radnerf.runtime.output import quiet
 
 # Faces in one frame, the larger first, in pixels of the frame: [478, 3].
@@ -68,13 +67,13 @@ def bridge(found: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "t k c"]:
     Raises:
         UserError: longer gaps, or nothing found at all.
     """
-    seen = np.isfinite(found).all((1, 2))
-    if not seen.any():
+    has_face = np.isfinite(found).all((1, 2))
+    if not has_face.any():
         raise UserError(
             f"No face was found in any of the {len(found)} frames, from frame 0 on: "
             "give a video of one person who looks towards the camera."
         )
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], seen, [True]]).astype(int)))
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], has_face, [True]]).astype(int)))
     gaps = edges.reshape(-1, 2)
     lost = [(a, b) for a, b in gaps if b - a > MAX_LOST_SECONDS * FPS]
     if lost:
@@ -87,10 +86,10 @@ def bridge(found: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "t k c"]:
     index = np.arange(len(found))
     for a, b in gaps:
         before, after = max(a - 1, 0), min(b, len(found) - 1)
-        before = before if seen[before] else after
-        after = after if seen[after] else before
-        share = (index[a:b] - before) / max(after - before, 1)
-        full[a:b] = found[before] + share[:, None, None] * (found[after] - found[before])
+        before = before if has_face[before] else after
+        after = after if has_face[after] else before
+        fraction = (index[a:b] - before) / max(after - before, 1)
+        full[a:b] = found[before] + fraction[:, None, None] * (found[after] - found[before])
     return full
 
 
@@ -228,11 +227,11 @@ class TaskDetector:
         square, side = _square(frame)
         image = self.image(image_format=self.format, data=square)
         self.time += round(1000 / FPS)
-        seen = self.finder.detect_for_video(image, self.time)
-        widths = [np.ptp([point.x for point in face]) for face in seen.face_landmarks]
-        shapes = seen.face_blendshapes[int(np.argmax(widths))] if widths else []
+        result = self.finder.detect_for_video(image, self.time)
+        widths = [np.ptp([point.x for point in face]) for face in result.face_landmarks]
+        shapes = result.face_blendshapes[int(np.argmax(widths))] if widths else []
         self.blendshapes.append({shape.category_name: shape.score for shape in shapes})
-        return _sorted(seen.face_landmarks, side)
+        return _sorted(result.face_landmarks, side)
 
     def close(self) -> None:
         self.finder.close()

@@ -8,43 +8,24 @@ from jaxtyping import Float
 from radnerf.conventions import OUTER_EYE_DISTANCE
 from radnerf.geometry.face68 import (
     BROWS,
+    BROWS_MESH,
+    CHIN,
+    EYELIDS_MESH,
     EYES,
+    FOREHEAD,
+    IRISES_MESH,
     JAW,
-    LEFT_EYE,
-    MESH_TO_68,
     MOUTH,
+    N_MESH,
     NOSTRILS,
-    RIGHT_EYE,
+    OUTER_EYES_MESH,
+    SUBNASALE,
 )
 from radnerf.geometry.face68 import OUTER_EYE_CORNERS as OUTER_EYES_68
 
-N_MESH = 478
-
-FOREHEAD, CHIN, SUBNASALE = 10, 152, 2
-OUTER_EYES_MESH = (33, 263)
-EAR_MESH = (127, 356)  # where the cheek meets the ear
-EYELIDS_MESH = np.array(
-    (
-        *(7, 163, 144, 145, 153, 154, 155, 173, 157, 158, 159, 160, 161, 246),
-        *(249, 390, 373, 374, 380, 381, 382, 398, 384, 385, 386, 387, 388, 466),
-    )
-)
-BROWS_MESH = np.array(
-    [70, 63, 105, 66, 107, 55, 65, 52, 53, 46, 300, 293, 334, 296, 336, 285, 295, 282, 283, 276]
-)
-IRISES_MESH = np.arange(468, 478)
-# Six points around each eye, in the order of the irises: image left, then right.
-EYES_MESH = np.array([MESH_TO_68[LEFT_EYE], MESH_TO_68[RIGHT_EYE]])
-
 MOVING, HALF_MOVING = 0.05, 0.3
 # How far mean_shape may be off, in its own size: the mesh has seen many faces, the 68 have not.
-SPREAD_MESH, SPREAD_68 = 0.02, 0.7
-
-
-def to_68(landmarks: Float[np.ndarray, "*t k c"]) -> Float[np.ndarray, "*t 68 2"]:
-    """The 68-point convention, x and y only, of either kind of landmarks."""
-    points = landmarks[..., :2]
-    return points if points.shape[-2] == 68 else points[..., list(MESH_TO_68), :]
+STD_MESH, STD_68 = 0.02, 0.7
 
 
 def trust(shape: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, " k"]:
@@ -85,8 +66,8 @@ def in_world(shape: Float[np.ndarray, "k 3"]) -> Float[np.ndarray, "k 3"]:
 
 
 def _mean_of_mesh(landmarks: Float[np.ndarray, "t 478 3"]) -> Float[np.ndarray, "478 3"]:
-    every = max(1, len(landmarks) // 500)
-    points = landmarks[::every].astype(np.float64)
+    step = max(1, len(landmarks) // 500)
+    points = landmarks[::step].astype(np.float64)
     points = np.stack([-points[..., 1], -points[..., 2], points[..., 0]], -1)
     rigid = np.ones(N_MESH, bool)
     rigid[points.mean(0)[:, 0] < points.mean(0)[SUBNASALE, 0]] = False

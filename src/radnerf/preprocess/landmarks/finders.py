@@ -30,7 +30,7 @@ from radnerf.preprocess.stages import Workspace
 from radnerf.preprocess.streams import ahead, counted
 from radnerf.preprocess.video.decode import Video, read_frames
 
-SEEN_SIDE = 1280  # larger videos are scaled down to this before landmarks are sought
+DETECTION_SIDE = 1280  # larger videos are scaled down to this before landmarks are sought
 BLENDSHAPES = "blendshapes.npz"
 BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 EYES = ("area", "blink")
@@ -154,9 +154,9 @@ def by_path(path: str | Path) -> LandmarkFinder:
 
 def read_blinks(root: Path) -> Track:
     """How shut the eyes are, 0 to 1: the mean of both eyes' blink blendshapes in a clip folder."""
-    with np.load(root / BLENDSHAPES, allow_pickle=False) as kept:
-        columns = [list(kept["names"]).index(name) for name in BLINKS]
-        return np.asarray(kept["values"][:, columns].mean(1), np.float64)
+    with np.load(root / BLENDSHAPES, allow_pickle=False) as file:
+        columns = [list(file["names"]).index(name) for name in BLINKS]
+        return np.asarray(file["values"][:, columns].mean(1), np.float64)
 
 
 def eyes_of_blinks(blink: Track, area: Track) -> Track:
@@ -166,7 +166,7 @@ def eyes_of_blinks(blink: Track, area: Track) -> Track:
 
 
 def _found(video: Video, find: Detector, work: Workspace) -> Float[np.ndarray, "t 478 3"]:
-    size = video.fit(SEEN_SIDE)
+    size = video.fit(DETECTION_SIDE)
     frames = ahead(read_frames(video, size))
     points = detect(counted(frames, work.report), find, video.n_frames)
     return points * (video.width / size[1])

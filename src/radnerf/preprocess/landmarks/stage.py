@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from radnerf.geometry.face68 import to_68
 from radnerf.preprocess.landmarks.detect import bridge, check_face
-from radnerf.preprocess.landmarks.face import to_68
 from radnerf.preprocess.landmarks.finders import LandmarkFinder
 from radnerf.preprocess.stages import Stage, Workspace
 from radnerf.preprocess.video.decode import Video

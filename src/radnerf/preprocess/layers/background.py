@@ -122,20 +122,20 @@ def fill_smoothly(
 
 
 def _pull_push(
-    colour: Float[np.ndarray, "h w 3"], weight: Float[np.ndarray, "h w"]
+    color: Float[np.ndarray, "h w 3"], weight: Float[np.ndarray, "h w"]
 ) -> Float[np.ndarray, "h w 3"]:
     height, width = weight.shape
     if min(height, width) <= 2:
         total = max(float(weight.sum()), 1e-6)
-        mean = (colour * weight[..., None]).sum((0, 1)) / total
-        share = weight[..., None]
-        return np.asarray(share * colour + (1 - share) * mean, np.float32)
+        mean = (color * weight[..., None]).sum((0, 1)) / total
+        coverage = weight[..., None]
+        return np.asarray(coverage * color + (1 - coverage) * mean, np.float32)
     small = ((width + 1) // 2, (height + 1) // 2)
     summed = cv2.pyrDown(weight, dstsize=small)
-    pulled = cv2.pyrDown(colour * weight[..., None], dstsize=small)
+    pulled = cv2.pyrDown(color * weight[..., None], dstsize=small)
     pulled = pulled / np.maximum(summed, 1e-6)[..., None]
     # A pixel counts in full as soon as half of what it stands for is known.
     coarse = _pull_push(pulled, np.minimum(2 * summed, 1))
-    share = weight[..., None]
+    coverage = weight[..., None]
     pushed = cv2.pyrUp(coarse, dstsize=(small[0] * 2, small[1] * 2))[:height, :width]
-    return np.asarray(share * colour + (1 - share) * pushed, np.float32)
+    return np.asarray(coverage * color + (1 - coverage) * pushed, np.float32)

@@ -15,18 +15,18 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from radnerf.conventions import HEAD, NECK, TORSO
-from radnerf.preprocess.landmarks.face import to_68
+from radnerf.geometry.face68 import to_68
 from radnerf.preprocess.layers.background import fill_smoothly
 
 Rgb = UInt8[np.ndarray, "h w 3"]
-Grey = UInt8[np.ndarray, "h w"]
+Gray = UInt8[np.ndarray, "h w"]
 Plane = Float[np.ndarray, "h w"]
 
 MAX_SAMPLES = 40
 FLOW_SIDE = 256  # the torso's motion is measured at this size, pixels
 SOLID = 0.95  # alpha of a pixel that shows nothing of the background
 # In image heights.
-BLUR = 0.01  # reach of the head's colours beyond its edge
+BLUR = 0.01  # reach of the head's colors beyond its edge
 NEAR = 0.05  # a soft edge belongs to a torso nearer than this
 MARGIN = 0.06  # rows above all that is painted that may still bear on it
 SPECK = 0.012  # half the width of background that is too narrow to be more than a speck
@@ -34,7 +34,7 @@ SPECK = 0.012  # half the width of background that is too narrow to be more than
 NECK_UP = 0.7  # how far the neck is continued under the head,
 TORSO_UP = 0.2  # and the torso beside it (collar, shoulders under long hair)
 FULL_UP = 0.15  # both cover in full up to here
-DARKEST = 0.75  # share of light left where the continued neck ends
+DARKEST = 0.75  # part of the brightness left where the continued neck ends
 
 
 @dataclass
@@ -42,28 +42,28 @@ class TorsoPainter:
     """Paints the torso layer of any frame of one clip."""
 
     reference: Rgb  # the torso with nothing before it
-    seen: Bool[np.ndarray, "h w"]  # where some frame saw it
-    grey: Grey  # first frame, small, against which the torso's motion is measured
+    visible: Bool[np.ndarray, "h w"]  # where some frame showed it
+    gray: Gray  # first frame, small, against which the torso's motion is measured
     corners: Float[np.ndarray, "n 1 2"]  # points on its torso
 
     @classmethod
     def fit(
         cls,
         read_frame: Callable[[int], Rgb],
-        read_labels: Callable[[int], Grey],
-        read_alpha: Callable[[int], Grey],
+        read_labels: Callable[[int], Gray],
+        read_alpha: Callable[[int], Gray],
         n_frames: int,
     ) -> TorsoPainter:
         """Gather the clip's torso from frames spread over it."""
         first, labels = read_frame(0), read_labels(0)
         height, width = labels.shape
-        grey = _small_grey(first)
-        still = cv2.resize((labels == TORSO).astype(np.uint8), grey.shape[::-1])
+        gray = _small_gray(first)
+        still = cv2.resize((labels == TORSO).astype(np.uint8), gray.shape[::-1])
         still = cv2.erode(still, np.ones((9, 9), np.uint8))
-        corners = cv2.goodFeaturesToTrack(grey, 80, 0.01, 4, mask=still)
+        corners = cv2.goodFeaturesToTrack(gray, 80, 0.01, 4, mask=still)
         if corners is None:
             corners = np.zeros((0, 1, 2), np.float32)
-        painter = cls(first, np.zeros((height, width), bool), grey, corners)
+        painter = cls(first, np.zeros((height, width), bool), gray, corners)
         total = np.zeros((height, width, 3), np.float32)
         weight, neck = np.zeros((2, height, width), np.float32)
         for i in np.unique(np.linspace(0, n_frames - 1, min(n_frames, MAX_SAMPLES)).astype(int)):
@@ -73,16 +73,17 @@ class TorsoPainter:
             total += _moved(frame * clear[..., None], back)
             weight += _moved(clear, back)
             neck += _moved(clear * (labels == NECK), back)
-        painter.seen = weight > 0.9
+        painter.visible = weight > 0.9
         mean = np.clip(total / np.maximum(weight, 1e-3)[..., None] + 0.5, 0, 255).astype(np.uint8)
-        filled = fill_smoothly(mean, painter.seen).astype(np.float32)
-        is_neck = painter.seen & (neck > 0.5 * weight)
+        filled = fill_smoothly(mean, painter.visible).astype(np.float32)
+        is_neck = painter.visible & (neck > 0.5 * weight)
         if is_neck.any():
             # Above a neck is more neck, without the clothes beside it.
             skin = fill_smoothly(mean, is_neck).astype(np.float32)
             column = is_neck.any(0).astype(np.float32)[None]
-            share = cv2.GaussianBlur(column, (0, 0), max(1.0, 2 * BLUR * height))[..., None]
-            filled = np.where(painter.seen[..., None], filled, share * skin + (1 - share) * filled)
+            blend = cv2.GaussianBlur(column, (0, 0), max(1.0, 2 * BLUR * height))[..., None]
+            unseen = blend * skin + (1 - blend) * filled
+            filled = np.where(painter.visible[..., None], filled, unseen)
         painter.reference = np.clip(filled + 0.5, 0, 255).astype(np.uint8)
         return painter
 
@@ -90,9 +91,9 @@ class TorsoPainter:
         """How far the torso stands from where it stood in the first frame, pixels (x, y)."""
         if len(self.corners) < 4:
             return np.zeros(2)
-        now = _small_grey(frame)
+        now = _small_gray(frame)
         moved, found, _ = cv2.calcOpticalFlowPyrLK(
-            self.grey, now, self.corners, self.corners.copy(), winSize=(15, 15), maxLevel=3
+            self.gray, now, self.corners, self.corners.copy(), winSize=(15, 15), maxLevel=3
         )
         good = found.ravel() > 0
         if good.sum() < 4:
@@ -103,10 +104,10 @@ class TorsoPainter:
     def paint(
         self,
         frame: Rgb,
-        labels: Grey,
-        alpha: Grey,
+        labels: Gray,
+        alpha: Gray,
         points: Float[np.ndarray, "k c"],
-        plate: Rgb,
+        background: Rgb,
     ) -> UInt8[np.ndarray, "h w 4"]:
         """The torso layer of one frame, RGBA with straight alpha.
 
@@ -115,7 +116,7 @@ class TorsoPainter:
             labels: of radnerf.data.clip.
             alpha: matte of the person.
             points: landmarks, pixels.
-            plate: the picture without the person.
+            background: the picture without the person.
         """
         head, body = labels == HEAD, (labels == NECK) | (labels == TORSO)
         rgba = np.zeros((*labels.shape, 4), np.uint8)
@@ -127,16 +128,16 @@ class TorsoPainter:
         # Nothing is painted higher than the neck goes on under the head.
         top = int(body.any(1).argmax() - NECK_UP * face - MARGIN * height)
         part = np.s_[max(0, top) :]
-        labels, head, body, plate = labels[part], head[part], body[part], plate[part]
+        labels, head, body, background = labels[part], head[part], body[part], background[part]
         soft = alpha[part].astype(np.float32) / 255
         by = self.shift(frame)
         reference = _moved(self.reference[part].astype(np.float32), by)
         clear = _clear(labels, soft > SOLID, height)
-        own = _unmixed(frame[part].astype(np.float32), soft, clear, plate, height)
+        own = _unmixed(frame[part].astype(np.float32), soft, clear, background, height)
         reference += _difference(own, reference, clear, height)
         cover, depth = _upward(labels, face, height)
         shade = 1 - (1 - DARKEST) * np.clip(depth / (NECK_UP * face), 0, 1)
-        shade[_moved(self.seen[part].astype(np.float32), by) > 0.5] = 1
+        shade[_moved(self.visible[part].astype(np.float32), by) > 0.5] = 1
         reference *= shade[..., None]
         # The frame itself, but for the seam along the head.
         away = cv2.distanceTransform((~head).astype(np.uint8), cv2.DIST_L2, 3)
@@ -151,7 +152,7 @@ class TorsoPainter:
         return rgba
 
 
-def _clear(labels: Grey, solid: Bool[np.ndarray, "h w"], height: int) -> Bool[np.ndarray, "h w"]:
+def _clear(labels: Gray, solid: Bool[np.ndarray, "h w"], height: int) -> Bool[np.ndarray, "h w"]:
     """Neck and torso, away from the head and from soft edges."""
     reach = 2 * max(2, round(2 * BLUR * height)) + 1
     near = cv2.dilate((labels == HEAD).astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
@@ -172,19 +173,19 @@ def _unmixed(
     frame: Float[np.ndarray, "h w 3"],
     soft: Plane,
     clear: Bool[np.ndarray, "h w"],
-    plate: Rgb,
+    background: Rgb,
     height: int,
 ) -> Float[np.ndarray, "h w 3"]:
-    """The torso's own colour at soft edges, where the frame shows background through them."""
+    """The torso's own color at soft edges, where the frame shows background through them."""
     edge = np.nonzero((soft > 0) & (soft < SOLID))
     weight = clear.astype(np.float32)
     size = 2 * max(3, round(0.03 * height)) + 1
     near = cv2.blur(weight, (size, size))[edge][:, None]
-    colour = cv2.blur(frame * weight[..., None], (size, size))[edge] / np.maximum(near, 1e-4)
-    share = np.maximum(soft[edge], 0.3)[:, None]
-    solved = np.clip((frame[edge] - (1 - share) * plate[edge]) / share, 0, 255)
+    color = cv2.blur(frame * weight[..., None], (size, size))[edge] / np.maximum(near, 1e-4)
+    coverage = np.maximum(soft[edge], 0.3)[:, None]
+    solved = np.clip((frame[edge] - (1 - coverage) * background[edge]) / coverage, 0, 255)
     own = frame.copy()
-    own[edge] = np.where(near > 0.01, 0.5 * colour + 0.5 * solved, solved)
+    own[edge] = np.where(near > 0.01, 0.5 * color + 0.5 * solved, solved)
     return own
 
 
@@ -205,7 +206,7 @@ def _difference(
     return np.asarray(cv2.resize(off, (width, rows)), np.float32)
 
 
-def _upward(labels: Grey, face: float, height: int) -> tuple[Plane, Plane]:
+def _upward(labels: Gray, face: float, height: int) -> tuple[Plane, Plane]:
     """Coverage under the head, and the height above the visible torso, pixels.
 
     Columns are followed upward from the visible neck or torso through the head.
@@ -249,7 +250,7 @@ def _moved(
     )
 
 
-def _small_grey(frame: Rgb) -> Grey:
+def _small_gray(frame: Rgb) -> Gray:
     scale = min(1.0, FLOW_SIDE / max(frame.shape[:2]))
     size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
     small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)

@@ -43,7 +43,7 @@ LABELS: dict[str, int] = {
 }
 STRIDE = 32  # of the deepest features
 # Of the pictures that the weights were trained on (ImageNet's), RGB.
-MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Features = Float[Tensor, "_ _ _ _"]  # pictures, channels, rows, columns
 

@@ -21,13 +21,12 @@ from jaxtyping import Float
 
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
-from radnerf.geometry.face68 import JAW
+from radnerf.geometry.face68 import JAW, to_68
 from radnerf.preprocess.landmarks.detect import load_mediapipe
-from radnerf.preprocess.landmarks.face import to_68
 from radnerf.preprocess.options import Option, existing
 from radnerf.preprocess.parsing import bisenet
 from radnerf.preprocess.parsing.selfie import (
-    Grey,
+    Gray,
     Look,
     PersonMask,
     Points,
@@ -47,7 +46,7 @@ from radnerf.runtime.devices import choose_device
 # Probabilities that a pixel shows BACKGROUND, HEAD, NECK, TORSO, in the order of these labels.
 Parts = Float[np.ndarray, "4 h w"]
 Plane = Float[np.ndarray, "h w"]
-Labels = Iterator[tuple[int, Grey, Grey]]
+Labels = Iterator[tuple[int, Gray, Gray]]
 
 # Classes of selfie_multiclass: background, hair, skin of the body, skin of the face, clothes;
 # the sixth, "others" (glasses, head phones, ...), goes by its place.
@@ -88,7 +87,7 @@ class Parser(Option):
 
 @dataclass(frozen=True)
 class SelfieParser(Parser):
-    """MediaPipe's person mask, cut by the jaw line and by colours learned from the clip.
+    """MediaPipe's person mask, cut by the jaw line and by colors learned from the clip.
 
     Attributes:
         person_mask: MediaPipe's when None.
@@ -279,16 +278,16 @@ class BisenetParser(FrameParser):
         device = next(self.network.parameters()).device
         picture = torch.from_numpy(np.ascontiguousarray(frame)).to(device)
         picture = picture.permute(2, 0, 1)[None].float() / 255
-        mean, spread = (
+        mean, std = (
             torch.tensor(values, device=device)[:, None, None]
-            for values in (bisenet.MEAN, bisenet.SPREAD)
+            for values in (bisenet.MEAN, bisenet.STD)
         )
-        picture = F.interpolate(picture, self.seen(size), mode="bilinear", antialias=True)
-        classes = self.network((picture - mean) / spread).softmax(1)
+        picture = F.interpolate(picture, self.input_size(size), mode="bilinear", antialias=True)
+        classes = self.network((picture - mean) / std).softmax(1)
         classes = F.interpolate(classes, size, mode="bilinear")
         return grouped(classes[0].cpu().numpy(), tuple(bisenet.LABELS.values()))
 
-    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+    def input_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width that the network gets, nearly in the frame's proportions."""
         scale = self.side / max(size) / bisenet.STRIDE
         height, width = (max(1, round(side * scale)) * bisenet.STRIDE for side in size)

@@ -1,7 +1,7 @@
 """Who is where in a frame: head, neck, torso and background, and a soft matte of the person.
 
 No package brings a usable face-parsing model, so labels come from a person mask, the jaw line of
-the landmarks, and colours learned from the clip itself.
+the landmarks, and colors learned from the clip itself.
 
 Head's own axes: u to the image's right along the eye line, v down the face, in face half widths
 from the middle of the eyes.
@@ -25,12 +25,18 @@ from scipy.ndimage import gaussian_filter
 
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
-from radnerf.geometry.face68 import BROWS, OUTER_EYE_CORNERS
-from radnerf.preprocess.landmarks.face import N_MESH, to_68
+from radnerf.geometry.face68 import (
+    BROWS,
+    JAW_BELOW_EARS,
+    JAW_MESH,
+    N_MESH,
+    OUTER_EYE_CORNERS,
+    to_68,
+)
 from radnerf.preprocess.streams import side_by_side, windows
 
 Rgb = UInt8[np.ndarray, "h w 3"]
-Grey = UInt8[np.ndarray, "h w"]
+Gray = UInt8[np.ndarray, "h w"]
 Mask = Bool[np.ndarray, "h w"]
 Plane = Float[np.ndarray, "h w"]
 Points = Float[np.ndarray, "k 2"]
@@ -39,13 +45,9 @@ PersonMask = Callable[[Rgb], Plane]
 # Frame number, the frame, and a plane of it or several.
 Look = tuple[int, Rgb, Float[np.ndarray, "*c h w"]]
 
-# The face's outline from below one ear to below the other, in the mesh and in 68 points.
-JAW_MESH = np.array([58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288])
-JAW_68 = np.arange(3, 14)
-
-N_SAMPLES = 24  # frames that the colours are learned from,
+N_SAMPLES = 24  # frames that the colors are learned from,
 SAMPLE_SIDE = 256  # at this size, pixels
-COARSE_SIDE = 256  # about the size at which colours are asked, pixels
+COARSE_SIDE = 256  # about the size at which colors are asked, pixels
 SMOOTH = (1, 2, 3, 2, 1)  # weights of frames t-2 .. t+2
 
 # In face half widths.
@@ -53,7 +55,7 @@ JAW_FLESH = 0.10  # the mesh's outline runs this far inside the jaw's, below the
 HEAD_REACH = 2.4  # hair and ears end within this, left and right
 NECK_REACH = 0.75  # half width of a neck
 
-BITS = 5  # of each colour channel in the histograms
+BITS = 5  # of each color channel in the histograms
 CLEAR = 4.0  # log odds are clipped here
 # Squared Mahalanobis distances from the cheeks: surely skin, surely not.
 NEAR, FAR = 4.0, 9.0
@@ -66,7 +68,7 @@ def parse_clip(
     person_mask: PersonMask | None = None,
     workers: int = 2,
     first: int = 0,
-) -> Iterator[tuple[int, Grey, Grey]]:
+) -> Iterator[tuple[int, Gray, Gray]]:
     """Frame number, labels and person matte of the frames, in order.
 
     Args:
@@ -88,7 +90,7 @@ def parse_clip(
     with contextlib.ExitStack() as stack:
         mask = person_mask or stack.enter_context(mediapipe_person_mask())
         picked = np.unique(np.linspace(0, n - 1, min(n, N_SAMPLES)).astype(int))
-        colours = learn_colours([_sample(read_frame(int(i)), points[i], mask) for i in picked])
+        colors = learn_colors([_sample(read_frame(int(i)), points[i], mask) for i in picked])
 
         def look(i: int) -> Look:
             frame = read_frame(i)
@@ -96,7 +98,7 @@ def parse_clip(
 
         def score(near: list[Look]) -> tuple[int, Scores]:
             i, frame, soft = averaged(near)
-            return i, scored(frame, points[i], soft, colours)
+            return i, scored(frame, points[i], soft, colors)
 
         yield from labelled(look, score, points, report, workers, first)
 
@@ -112,7 +114,7 @@ def labelled(
     report: Callable[[int], None] | None,
     workers: int,
     first: int = 0,
-) -> Iterator[tuple[int, Grey, Grey]]:
+) -> Iterator[tuple[int, Gray, Gray]]:
     """Frame number, labels and matte of the frames from `first` on, steady over time.
 
     Args:
@@ -121,7 +123,7 @@ def labelled(
         points: landmarks of every frame, pixels.
     """
 
-    def settle(near: list[tuple[int, Scores]]) -> tuple[int, Grey, Grey]:
+    def settle(near: list[tuple[int, Scores]]) -> tuple[int, Gray, Gray]:
         i, now = near[len(near) // 2]
         return i, settled([scores for _, scores in near], points[i]), now.alpha
 
@@ -162,11 +164,11 @@ def mediapipe_person_mask() -> Iterator[PersonMask]:
 
 @dataclass
 class View:
-    """A frame with what its landmarks and its matte say, before colours are asked."""
+    """A frame with what its landmarks and its matte say, before colors are asked."""
 
     frame: Rgb
     alpha: Plane
-    face: Plane  # share of a pixel above the jaw line, or beside the face above the ears' ends
+    face: Plane  # fraction of a pixel above the jaw line, or beside the face above the ears' ends
     core: Plane  # the same with the jaw's flesh
     u: Plane
     v: Plane
@@ -209,7 +211,7 @@ def edges(frame: Rgb) -> Any:
 
 
 def matte(guide: Any, soft: Plane) -> Plane:
-    """The person's share of every pixel, from a probability that it shows the person."""
+    """The person's coverage of every pixel, from a probability that it shows the person."""
     alpha = np.clip(guide.filter(soft.astype(np.float32)), 0, 1)
     # The filter leaves a faint veil around the person and in it: drop both.
     return _of_one_piece(np.clip((alpha - 0.08) / 0.84, 0, 1))
@@ -228,11 +230,11 @@ def _jaw(
     points: Points, origin: Float[np.ndarray, " 2"], axes: Float[np.ndarray, "2 2"]
 ) -> Float[np.ndarray, "j 2"]:
     """The jaw line in the head's own axes."""
-    return (points[JAW_MESH if len(points) == N_MESH else JAW_68] - origin) @ axes.T
+    return (points[JAW_MESH if len(points) == N_MESH else JAW_BELOW_EARS] - origin) @ axes.T
 
 
 def above_jaw(points: Points, size: tuple[int, int]) -> tuple[Plane, Plane]:
-    """Share of every pixel that lies above the jaw line, without and with the jaw's flesh."""
+    """Fraction of every pixel that lies above the jaw line, without and with the jaw's flesh."""
     origin, axes = face_axes(points)
     jaw = _jaw(points, origin, axes)
     bare, fleshy = (_above_jaw(jaw, flesh, origin, axes, size) for flesh in (0.0, JAW_FLESH))
@@ -272,24 +274,24 @@ def _of_one_piece(alpha: Plane) -> Plane:
 
 
 @dataclass
-class Colours:
-    """Log odds of a colour, by its histogram bin."""
+class Colors:
+    """Log odds of a color, by its histogram bin."""
 
     hair_not_skin: Float[np.ndarray, " bins"]
     hair_not_clothes: Float[np.ndarray, " bins"]
     skin_not_clothes: Float[np.ndarray, " bins"]
 
 
-def learn_colours(views: list[View]) -> Colours:
-    """Colours of skin, hair and clothes, from where only they can be, then from the labels."""
+def learn_colors(views: list[View]) -> Colors:
+    """Colors of skin, hair and clothes, from where only they can be, then from the labels."""
     views = [view for view in views if (view.alpha > 0.9).any()] or views
     cheeks = np.concatenate([_logs(v.frame)[_cheeks(v)] for v in views])
     if len(cheeks) < 16:
         flat = np.zeros(1 << 3 * BITS, np.float32)
-        return Colours(flat, flat, flat)
+        return Colors(flat, flat, flat)
     clothes, skin, hair = [], [], []
     # Shade below the chin changes the light, hardly the ratios of the channels.
-    ratios, all_three = (_Spread.of(cheeks[:, :k]) for k in (2, 3))
+    ratios, all_three = (_Scatter.of(cheeks[:, :k]) for k in (2, 3))
     for view in views:
         logs = _logs(view.frame)
         shaded, distance = ratios.distance(logs[..., :2]), all_three.distance(logs)
@@ -302,9 +304,9 @@ def learn_colours(views: list[View]) -> Colours:
         top = view.v < view.brow - 0.95
         beside = (np.abs(view.u) > 1.0) & (view.v > view.brow) & (distance > FAR)
         hair.append(view.frame[solid & (view.core == 1) & (top | beside)])
-    colours = _odds(skin, hair, clothes)
+    colors = _odds(skin, hair, clothes)
     for view in views:
-        scores = Scores.of(view, colours)
+        scores = Scores.of(view, colors)
         sure = (view.alpha > 0.95) & (scores.head < 64) & (view.v > view.chin + 0.05)
         clothes.append(view.frame[sure & (scores.neck < 50)])
         skin.append(view.frame[sure & (scores.neck > 205)])
@@ -324,14 +326,14 @@ def _logs(frame: Rgb) -> Float[np.ndarray, "h w 3"]:
 
 
 @dataclass
-class _Spread:
+class _Scatter:
     """Where values of k kinds lie and how they vary together."""
 
     centre: Float[np.ndarray, " k"]
     inverse: Float[np.ndarray, "k k"]
 
     @classmethod
-    def of(cls, values: Float[np.ndarray, "n k"]) -> _Spread:
+    def of(cls, values: Float[np.ndarray, "n k"]) -> _Scatter:
         floor = 0.04**2 * np.eye(values.shape[1])
         return cls(np.median(values, 0), np.linalg.inv(np.cov(values.T) + floor))
 
@@ -346,30 +348,30 @@ def _bins(frame: UInt8[np.ndarray, "*s 3"]) -> Any:
     return (coarse[..., 0] << 2 * BITS) | (coarse[..., 1] << BITS) | coarse[..., 2]
 
 
-def _odds(skin: list[Any], hair: list[Any], clothes: list[Any]) -> Colours:
+def _odds(skin: list[Any], hair: list[Any], clothes: list[Any]) -> Colors:
     p_skin, p_hair, p_clothes = (_histogram(np.concatenate(c)) for c in (skin, hair, clothes))
     pairs = (p_hair / p_skin, p_hair / p_clothes, p_skin / p_clothes)
-    return Colours(*(np.clip(np.log(ratio), -CLEAR, CLEAR) for ratio in pairs))
+    return Colors(*(np.clip(np.log(ratio), -CLEAR, CLEAR) for ratio in pairs))
 
 
-def _histogram(colours: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, " bins"]:
+def _histogram(colors: UInt8[np.ndarray, "n 3"]) -> Float[np.ndarray, " bins"]:
     side = 1 << BITS
-    counts = np.bincount(_bins(colours), minlength=side**3).astype(np.float32)
+    counts = np.bincount(_bins(colors), minlength=side**3).astype(np.float32)
     cube = gaussian_filter(counts.reshape(side, side, side), sigma=1.2, mode="nearest")
-    return cube.ravel() / max(len(colours), 1) + 2e-6
+    return cube.ravel() / max(len(colors), 1) + 2e-6
 
 
 @dataclass
 class Scores:
     """Soft answers for one frame, 0 to 255."""
 
-    alpha: Grey
-    head: Grey
-    neck: Grey  # of what is not head
+    alpha: Gray
+    head: Gray
+    neck: Gray  # of what is not head
 
     @classmethod
-    def of(cls, view: View, colours: Colours) -> Scores:
-        flesh, hair, neck = answers(view, colours)
+    def of(cls, view: View, colors: Colors) -> Scores:
+        flesh, hair, neck = answers(view, colors)
         return cls.joined(view.alpha, (view.face, view.core), flesh, hair, neck)
 
     @classmethod
@@ -382,14 +384,14 @@ class Scores:
         return cls(*(to_byte(plane) for plane in (alpha, head, neck)))
 
 
-def scored(frame: Rgb, points: Points, soft: Plane, colours: Colours) -> Scores:
-    """Scores of a frame of any size; colours are asked in a small one, edges drawn in full."""
+def scored(frame: Rgb, points: Points, soft: Plane, colors: Colors) -> Scores:
+    """Scores of a frame of any size; colors are asked in a small one, edges drawn in full."""
     height, width = frame.shape[:2]
     small = shrunk(frame, points, soft, max(1, round(max(height, width) / COARSE_SIDE)))
     view = View.of(*small)
     if view.frame.shape == frame.shape:
-        return Scores.of(view, colours)
-    planes = (cv2.resize(plane, (width, height)) for plane in answers(view, colours))
+        return Scores.of(view, colors)
+    planes = (cv2.resize(plane, (width, height)) for plane in answers(view, colors))
     return Scores.joined(matte(edges(frame), soft), above_jaw(points, (height, width)), *planes)
 
 
@@ -406,15 +408,15 @@ def shrunk(frame: Rgb, points: Points, soft: Plane, by: float) -> tuple[Rgb, Poi
     )
 
 
-def answers(view: View, colours: Colours) -> tuple[Plane, Plane, Plane]:
+def answers(view: View, colors: Colors) -> tuple[Plane, Plane, Plane]:
     """Where the jaw has flesh, where hair hangs, and where what is not head is neck."""
     bins = _bins(view.frame)
     person = view.alpha > 0.5
-    skin = colours.skin_not_clothes[bins]
+    skin = colors.skin_not_clothes[bins]
     left, right = _pinch(view)
     over_pinch = np.where(view.u < 0, left, right) - view.v
     hair = _hair(
-        view, over_pinch, colours.hair_not_skin[bins], colours.hair_not_clothes[bins], person
+        view, over_pinch, colors.hair_not_skin[bins], colors.hair_not_clothes[bins], person
     )
     # Where the neck begins, a collar's tips may touch the jaw's flesh.
     flesh = np.maximum(_sigmoid((over_pinch - 0.1) / 0.05), _sigmoid(2 * skin + 2))
@@ -469,19 +471,19 @@ def _pinch(view: View) -> tuple[float, float]:
     xy = (uv - to_uv[:, 2]) @ np.linalg.inv(to_uv[:, :2]).T
     affine = cv2.getAffineTransform(xy.astype(np.float32), grid)
     size = (columns, rows)
-    seen = cv2.warpAffine((view.alpha > 0.5).astype(np.uint8), affine, size) > 0
+    covered = cv2.warpAffine((view.alpha > 0.5).astype(np.uint8), affine, size) > 0
     # Beyond the picture's border the person may go on.
-    seen |= cv2.warpAffine(np.ones((height, width), np.uint8), affine, size) == 0
+    covered |= cv2.warpAffine(np.ones((height, width), np.uint8), affine, size) == 0
     middle = columns // 2
     found = []
-    for side in (seen[:, middle::-1], seen[:, middle:]):
+    for side in (covered[:, middle::-1], covered[:, middle:]):
         run = np.where(side.all(1), side.shape[1], side.argmin(1)).astype(np.float32)
         smooth = cv2.GaussianBlur(run[:, None], (1, 5), 0)
         found.append(v0 + (int(smooth.argmin()) + 0.5) * cell)
     return found[0], found[1]
 
 
-def settled(near: list[Scores], points: Points) -> Grey:
+def settled(near: list[Scores], points: Points) -> Gray:
     """Labels of the middle frame, from the scores of the frames around it."""
     now = near[len(near) // 2]
     head, neck = (_mostly([getattr(s, name) for s in near]) for name in ("head", "neck"))
@@ -501,7 +503,7 @@ def settled(near: list[Scores], points: Points) -> Grey:
     return _without_islands(labels, float(corner[8, 1]))
 
 
-def _mostly(planes: list[Grey]) -> Mask:
+def _mostly(planes: list[Gray]) -> Mask:
     """Where the weighted mean over the frames is yes."""
     total = np.zeros(planes[0].shape, np.uint16)
     for weight, plane in zip(SMOOTH, planes, strict=True):
@@ -509,7 +511,7 @@ def _mostly(planes: list[Grey]) -> Mask:
     return total > 127 * sum(SMOOTH)
 
 
-def _without_islands(labels: Grey, chin: float) -> Grey:
+def _without_islands(labels: Gray, chin: float) -> Gray:
     """Small pieces of neck and torso take the label of what surrounds them.
 
     Loose ones above the row `chin` are strands of hair.
@@ -540,10 +542,10 @@ def _without_islands(labels: Grey, chin: float) -> Grey:
 def _touching(mask: Mask, seed: Mask) -> Mask:
     """The connected pieces of a mask that meet the seed."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-    kept = np.zeros(parts.max() + 1, bool)
-    kept[parts[seed & mask]] = True
-    kept[0] = False
-    return kept[parts]
+    touching = np.zeros(parts.max() + 1, bool)
+    touching[parts[seed & mask]] = True
+    touching[0] = False
+    return touching[parts]
 
 
 def steady(landmarks: Float[np.ndarray, "t k c"]) -> Float[np.ndarray, "t k 2"]:
@@ -563,5 +565,5 @@ def _sigmoid(x: Plane) -> Plane:
     return (1 / (1 + np.exp(-x))).astype(np.float32)
 
 
-def to_byte(plane: Plane) -> Grey:
+def to_byte(plane: Plane) -> Gray:
     return (plane * 255 + 0.5).astype(np.uint8)

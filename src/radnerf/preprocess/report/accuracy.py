@@ -17,16 +17,16 @@ EVERY = 5  # frames between those that are compared
 
 
 def flicker(clip: Clip) -> float:
-    """Share of the person's pixels whose label is another one for a single frame, a frame.
+    """Fraction of the person's pixels whose label is another one for a single frame, a frame.
 
     Motion carries an edge on; only trembling edges come back at once.
     """
-    shares = []
+    fractions = []
     for i in range(1, len(clip) - 1, EVERY):
         before, now, after = (clip.parsing(k) for k in (i - 1, i, i + 1))
         person = (before != BACKGROUND) | (now != BACKGROUND)
-        shares.append(((before == after) & (before != now)).sum() / max(1, person.sum()))
-    return float(np.mean(shares)) if shares else 0.0
+        fractions.append(((before == after) & (before != now)).sum() / max(1, person.sum()))
+    return float(np.mean(fractions)) if fractions else 0.0
 
 
 def overlaps(found: UInt8[np.ndarray, "h w"], true: UInt8[np.ndarray, "h w"]) -> dict[str, float]:
@@ -57,14 +57,14 @@ def mean_overlap(clip: Clip, truth: Clip) -> dict[str, float]:
 def degrees_off(
     found: Float[np.ndarray, "t 3 3"], true: Float[np.ndarray, "t 3 3"]
 ) -> Float[np.ndarray, " t"]:
-    """Angle of each frame's rotation error, after the one best turn of the world.
+    """Angle of each frame's rotation error, after the one best rotation of the world.
 
     Args:
         found, true: world-to-camera rotations.
     """
     # Rows are the world's directions of the camera's axes.
-    turn, _ = Rotation.align_vectors(true.reshape(-1, 3), found.reshape(-1, 3))
-    off = Rotation.from_matrix(found @ turn.as_matrix().T @ true.swapaxes(1, 2))
+    rotation, _ = Rotation.align_vectors(true.reshape(-1, 3), found.reshape(-1, 3))
+    off = Rotation.from_matrix(found @ rotation.as_matrix().T @ true.swapaxes(1, 2))
     return np.asarray(np.rad2deg(off.magnitude()))
 
 

@@ -18,7 +18,7 @@ from radnerf.geometry.eyes import HALF_SHUT, closedness, eye_range
 from radnerf.geometry.face68 import JAW, mouth_opening
 
 Frame = UInt8[np.ndarray, "h w 3"]
-Grey = UInt8[np.ndarray, "h w"]
+Gray = UInt8[np.ndarray, "h w"]
 Track = Float[np.ndarray, " t"]
 Samples = Float[np.ndarray, " s"]
 
@@ -41,29 +41,30 @@ class Facts:
     eye: Track  # 0 shut, 1 usually open
     mouth: Track  # opening in distances of the outer eye corners
     loudness: Track  # how much each frame is part of speech
-    turns: Float[np.ndarray, "t 3"]  # degrees: pitch, yaw, roll
+    head_angles: Float[np.ndarray, "t 3"]  # degrees: pitch, yaw, roll
     sampled: list[int]
     sharpness: Samples  # of the face at the samples, against the clip's median
     brightness: Samples  # of the background at the samples, 0 to 255
     camera: Samples | None  # how far the background moved from the first sample, pixels
-    below_jaw: float  # share of the head's pixels that are below the chin
+    below_jaw: float  # fraction of the head's pixels that are below the chin
     on_its_head: float  # person at the upper border less at the lower, parts of the width
-    lead_s: float | None  # of the mouth over its sound; None where that cannot be told
+    audio_offset_s: float | None  # of the mouth over its sound; None where that cannot be told
     blinks: int
     unseen: int  # frames without a face, bridged
     tracking: dict[str, Any] = field(default_factory=dict)
     cut: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Numbers for judgement.json, tracks left out."""
-        turned = np.abs(self.turns - np.median(self.turns, 0)).max(0)
+        """Numbers for quality.json, tracks left out."""
+        offset = self.audio_offset_s
+        most = np.abs(self.head_angles - np.median(self.head_angles, 0)).max(0)
         return {
             "seconds": round(self.seconds, 2),
             "speech_s": round(self.speech_s, 2),
             "face_px": round(self.face_px, 1),
             "blinks": self.blinks,
-            "lead_ms": None if self.lead_s is None else round(1000 * self.lead_s),
-            "turn_deg": [round(float(x), 1) for x in turned],
+            "audio_offset_ms": None if offset is None else round(1000 * offset),
+            "angle_deg": [round(float(x), 1) for x in most],
             "sharpness_least": round(float(self.sharpness.min()), 3),
             "brightness_change": round(brightness_change(self.brightness), 4),
             "camera_px": None if self.camera is None else round(float(self.camera.max()), 2),
@@ -78,7 +79,7 @@ def measure(
     clip: Clip,
     wave: Float[np.ndarray, " s"],
     read_frame: Callable[[int], Frame],
-    read_matte: Callable[[int], Grey],
+    read_matte: Callable[[int], Gray],
     unseen: Bool[np.ndarray, " t"],
     cut: str | None = None,
 ) -> Facts:
@@ -86,7 +87,7 @@ def measure(
 
     Args:
         wave: its sound, 16 kHz mono.
-        read_frame: frame i as it was filmed; the clip's own stand before the plate.
+        read_frame: frame i as it was filmed; the clip's own stand before the background.
         read_matte: the person's coverage of frame i, 0 to 255.
         unseen: frames whose landmarks were bridged.
         cut: what is known of cuts in its video.
@@ -106,16 +107,16 @@ def measure(
         eye=shut,
         mouth=mouth,
         loudness=spoken,
-        turns=turns(clip.poses),
+        head_angles=head_angles(clip.poses),
         sampled=[ids[row] for row in sampled],
         sharpness=sharpness(frames, [points[row] for row in sampled]),
         brightness=brightness(frames, mattes),
         camera=camera_motion(frames, mattes),
-        below_jaw=share_below_jaw(
+        below_jaw=fraction_below_jaw(
             [clip.parsing(row) for row in sampled], [points[row] for row in sampled]
         ),
         on_its_head=on_its_head(mattes),
-        lead_s=lead(mouth, wave),
+        audio_offset_s=audio_offset(mouth, wave),
         blinks=count_blinks(shut),
         unseen=int(unseen.sum()),
         tracking=dict(clip.meta.get("tracking", {})),
@@ -123,10 +124,10 @@ def measure(
     )
 
 
-def turns(poses: Float[np.ndarray, "t 4 4"]) -> Float[np.ndarray, "t 3"]:
+def head_angles(poses: Float[np.ndarray, "t 4 4"]) -> Float[np.ndarray, "t 3"]:
     """How far the head is turned from straight on: degrees about its own axes."""
-    seen = np.swapaxes(poses[:, :3, :3], 1, 2).astype(np.float64)
-    return Rotation.from_matrix(seen @ FRONTAL.T).as_euler("xyz", degrees=True)
+    rotation = np.swapaxes(poses[:, :3, :3], 1, 2).astype(np.float64)
+    return Rotation.from_matrix(rotation @ FRONTAL.T).as_euler("xyz", degrees=True)
 
 
 def count_blinks(eye: Track) -> int:
@@ -135,13 +136,13 @@ def count_blinks(eye: Track) -> int:
     return int((closed[1:] & ~closed[:-1]).sum())
 
 
-def lead(mouth: Track, wave: Float[np.ndarray, " s"]) -> float | None:
+def audio_offset(mouth: Track, wave: Float[np.ndarray, " s"]) -> float | None:
     """Seconds that the mouth is ahead of its sound, None where the two hardly go together."""
     if len(mouth) / FPS < SHORTEST:
         return None
-    leads, correlation = offset_correlations(mouth, wave)
+    offsets, correlation = offset_correlations(mouth, wave)
     best = int(np.argmax(correlation))
-    return float(leads[best]) if correlation[best] >= LEAST_CORRELATION else None
+    return float(offsets[best]) if correlation[best] >= LEAST_CORRELATION else None
 
 
 def sharpness(frames: list[Frame], points: list[np.ndarray]) -> Samples:
@@ -155,7 +156,7 @@ def sharpness(frames: list[Frame], points: list[np.ndarray]) -> Samples:
     return detail / max(float(np.median(detail)), 1e-6)
 
 
-def brightness(frames: list[Frame], mattes: list[Grey]) -> Samples:
+def brightness(frames: list[Frame], mattes: list[Gray]) -> Samples:
     """Mean brightness beside the person."""
     shown = []
     for frame, matte in zip(frames, mattes, strict=True):
@@ -170,7 +171,7 @@ def brightness_change(values: Samples) -> float:
     return float(np.abs(values - usual).max()) / max(usual, 16.0)
 
 
-def camera_motion(frames: list[Frame], mattes: list[Grey]) -> Samples | None:
+def camera_motion(frames: list[Frame], mattes: list[Gray]) -> Samples | None:
     """How far what is behind the person moved since the first frame, pixels.
 
     Corners of the background are followed from each frame to the next; None where it has too few.
@@ -192,12 +193,12 @@ def camera_motion(frames: list[Frame], mattes: list[Grey]) -> Samples | None:
     return np.array(moved) if followed * 2 >= len(frames) - 1 else None
 
 
-def _small(frame: Frame, scale: float) -> Grey:
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+def _small(frame: Frame, scale: float) -> Gray:
+    gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
 
 
-def _shift(a: Grey, b: Grey, corners: np.ndarray) -> np.ndarray | None:
+def _shift(a: Gray, b: Gray, corners: np.ndarray) -> np.ndarray | None:
     there, found, _ = cv2.calcOpticalFlowPyrLK(a, b, corners, None)  # type: ignore[call-overload]
     back, again, _ = cv2.calcOpticalFlowPyrLK(b, a, there, None)  # type: ignore[call-overload]
     sure = (found[:, 0] > 0) & (again[:, 0] > 0)
@@ -207,17 +208,17 @@ def _shift(a: Grey, b: Grey, corners: np.ndarray) -> np.ndarray | None:
     return np.asarray(np.median((there - corners)[sure, 0], axis=0), np.float64)
 
 
-def share_below_jaw(labels: list[Grey], points: list[np.ndarray]) -> float:
-    """Median share of the head's pixels that are lower than the chin."""
-    shares = []
+def fraction_below_jaw(labels: list[Gray], points: list[np.ndarray]) -> float:
+    """Median fraction of the head's pixels that are lower than the chin."""
+    fractions = []
     for image, landmarks in zip(labels, points, strict=True):
         head = image == HEAD
         chin = int(np.clip(landmarks[JAW, 1].max() + 0.02 * len(image), 0, len(image)))
-        shares.append(float(head[chin:].sum()) / max(1, int(head.sum())))
-    return float(np.median(shares))
+        fractions.append(float(head[chin:].sum()) / max(1, int(head.sum())))
+    return float(np.median(fractions))
 
 
-def on_its_head(mattes: list[Grey]) -> float:
+def on_its_head(mattes: list[Gray]) -> float:
     """How much more of the upper border shows the person than of the lower one."""
     band = max(1, round(BORDER * len(mattes[0])))
     covered = [float((m[:band] > 127).mean() - (m[-band:] > 127).mean()) for m in mattes]

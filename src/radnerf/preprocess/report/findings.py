@@ -14,10 +14,10 @@ LEAST_SPEECH = 30.0  # seconds; lips of the shared 18 s are soft, papers use 3 t
 LEAST_FACE = 56.0  # pixels; below, an eye is 5 pixels wide
 LEAST_BLINKS = 2  # one may be held out, and a single one is no example
 MOST_TURNED = 35.0  # degrees from the usual pose: half of the landmarks are hidden
-MOST_CAMERA = 0.012  # of the width; the background plate is sharp to about a hundredth
+MOST_CAMERA = 0.012  # of the width; the background is sharp to about a hundredth
 MOST_LIGHT = 0.12  # of the background's brightness: a portrait has one light
 MOST_BELOW_JAW = 0.10  # of the head; a jaw alone leaves 2 % there
-LEAST_SHARPNESS, MOST_BLURRED = 0.5, 0.15  # of the median detail; share of the frames
+LEAST_SHARPNESS, MOST_BLURRED = 0.5, 0.15  # of the median detail; fraction of the frames
 MOST_REPROJECTION = 0.02  # of the face's width; the mesh's own noise is 1 %
 MOST_ON_ITS_HEAD = 0.15  # of the width
 MOST_UNSEEN = 0.02  # of the frames
@@ -35,7 +35,7 @@ class Finding:
 def find_faults(facts: Facts) -> list[Finding]:
     """What a user should know before training, the gravest first."""
     found: list[tuple[str, bool, str]] = []
-    f, turned = facts, np.abs(facts.turns - np.median(facts.turns, 0)).max(0)
+    f, turned = facts, np.abs(facts.head_angles - np.median(facts.head_angles, 0)).max(0)
     found.append(
         (
             "upside_down",
@@ -61,9 +61,9 @@ def find_faults(facts: Facts) -> list[Finding]:
             f"only {f.speech_s:.0f} s of speech: expect soft lips; minutes make a good portrait.",
         )
     )
-    if f.lead_s is not None:
-        frames = round(abs(f.lead_s - np.clip(f.lead_s, *NATURAL_OFFSETS)) * FPS)
-        late = "lags" if f.lead_s > NATURAL_OFFSETS[1] else "leads"
+    if f.audio_offset_s is not None:
+        frames = round(abs(f.audio_offset_s - np.clip(f.audio_offset_s, *NATURAL_OFFSETS)) * FPS)
+        late = "lags" if f.audio_offset_s > NATURAL_OFFSETS[1] else "leads"
         found.append(
             (
                 "offset",
@@ -130,11 +130,11 @@ def find_faults(facts: Facts) -> list[Finding]:
             "contact sheet before training.",
         )
     )
-    share = f.unseen / max(1.0, f.seconds * FPS)
+    fraction = f.unseen / max(1.0, f.seconds * FPS)
     found.append(
         (
             "unseen",
-            share > MOST_UNSEEN,
+            fraction > MOST_UNSEEN,
             f"in {f.unseen} frames no face was seen; they are not trained on.",
         )
     )

@@ -39,7 +39,7 @@ td, th { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px so
 @media (max-width: 40rem) { .wide img { min-width: 60rem } }
 @media (prefers-color-scheme: dark) { :root { --warn: #ffb454; --good: #5fd08f } }
 """
-COLOURS = ("#3b7dd8", "#e67e22", "#27a069")
+COLORS = ("#3b7dd8", "#e67e22", "#27a069")
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,15 @@ def _findings(findings: Sequence[Finding]) -> str:
 def figures(facts: Facts) -> list[tuple[str, str]]:
     """Names and values of the page's table."""
     tracking = facts.tracking
-    lead = "cannot be told" if facts.lead_s is None else f"{1000 * facts.lead_s:.0f} ms"
+    offset = (
+        "cannot be told"
+        if facts.audio_offset_s is None
+        else f"{1000 * facts.audio_offset_s:.0f} ms"
+    )
     camera = "plain background" if facts.camera is None else f"{facts.camera.max():.1f} px"
     found = [
         ("Speech", f"{facts.speech_s:.1f} s of {facts.seconds:.1f} s"),
-        ("Mouth ahead of the sound", lead),
+        ("Mouth ahead of the sound", offset),
         ("Blinks", f"{facts.blinks}, {60 * facts.blinks / max(facts.seconds, 1):.0f} a minute"),
         ("Width of the face", f"{facts.face_px:.0f} of {facts.frame_px} px"),
         ("Motion of the background", camera),
@@ -121,7 +125,7 @@ def plots(facts: Facts) -> list[Plot]:
     """What changes over time."""
     times = np.arange(len(facts.eye)) / FPS
     at = np.array(facts.sampled) / FPS
-    pitch, yaw, roll = facts.turns.T
+    pitch, yaw, roll = facts.head_angles.T
     found = [
         Plot("Head", "degrees", times, {"pitch": pitch, "yaw": yaw, "roll": roll}),
         Plot("Eyes", "0 shut, 1 open", times, {"opening": facts.eye}),
@@ -143,8 +147,8 @@ def _figure(plot: Plot) -> str:
     keys = ""
     if len(plot.lines) > 1:
         keys = "".join(
-            f'<span class="key" style="background:{colour}"></span>{escape(name)}'
-            for name, colour in zip(plot.lines, COLOURS, strict=False)
+            f'<span class="key" style="background:{color}"></span>{escape(name)}'
+            for name, color in zip(plot.lines, COLORS, strict=False)
         )
     caption = f"{escape(plot.title)} <small>{escape(plot.unit)}{keys}</small>"
     return f"<figure><figcaption>{caption}</figcaption>{_svg(plot)}</figure>"
@@ -166,16 +170,16 @@ def _svg(plot: Plot) -> str:
         y = float(up(np.array([value]))[0])
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-    for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
-        x = float(across(np.array([share * end]))[0])
+    for time, anchor in ((0.0, "start"), (end / 2, "middle"), (end, "end")):
+        x = float(across(np.array([time]))[0])
         parts.append(
-            f'<text x="{x:.1f}" y="{HEIGHT + 6}" text-anchor="{anchor}">{share * end:.0f} s</text>'
+            f'<text x="{x:.1f}" y="{HEIGHT + 6}" text-anchor="{anchor}">{time:.0f} s</text>'
         )
-    for (_, line), colour in zip(plot.lines.items(), COLOURS, strict=False):
-        keep = np.unique(np.linspace(0, len(line) - 1, MOST_POINTS).astype(int))
+    for (_, line), color in zip(plot.lines.items(), COLORS, strict=False):
+        picked = np.unique(np.linspace(0, len(line) - 1, MOST_POINTS).astype(int))
         points = " ".join(
             f"{x:.1f},{y:.1f}"
-            for x, y in zip(across(plot.times[keep]), up(line[keep]), strict=True)
+            for x, y in zip(across(plot.times[picked]), up(line[picked]), strict=True)
         )
-        parts.append(f'<polyline stroke="{colour}" points="{points}"/>')
+        parts.append(f'<polyline stroke="{color}" points="{points}"/>')
     return "".join(parts) + "</svg>"

@@ -17,7 +17,7 @@ from radnerf.data.clip import Clip, face_rectangle, lips_rectangle, write_image
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.preprocess.stages import Stage, Workspace
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Picture = UInt8[np.ndarray, "_ _ 3"]
 
 SHEET = "preprocess.png"
@@ -55,7 +55,7 @@ def contact_sheet(clip: Clip) -> Picture:
         _tiles([_marked(clip, int(i), points[i], tile) for i in chosen], _times(chosen)),
         _caption("Parsing: head blue, neck green, torso red"),
         _tiles([_parsed(clip, int(i), tile) for i in chosen], _times(chosen)),
-        _caption("Layers: background plate; torso with the neck continued under the head; both"),
+        _caption("Layers: background; torso with the neck continued under the head; both"),
         _tiles(*_layers(clip, chosen, tile)),
         _plots(clip, points),
     ]
@@ -68,8 +68,8 @@ def contact_sheet(clip: Clip) -> Picture:
     )
 
 
-def _canvas(height: int, colour: Colour = PAPER, width: int = WIDTH) -> Picture:
-    return np.full((FINE * height, FINE * width, 3), colour, np.uint8)
+def _canvas(height: int, color: Color = PAPER, width: int = WIDTH) -> Picture:
+    return np.full((FINE * height, FINE * width, 3), color, np.uint8)
 
 
 def _fit_width(row: Picture) -> Picture:
@@ -85,7 +85,7 @@ def _text(
     text: str,
     at: tuple[float, float],
     size: float = 12,
-    colour: Colour = INK,
+    color: Color = INK,
     bold: bool = False,
     right: bool = False,
 ) -> None:
@@ -96,7 +96,7 @@ def _text(
     if right:
         x -= cv2.getTextSize(text, font, scale, weight)[0][0]
     origin = (round(x), round(FINE * at[1]))
-    cv2.putText(image, text, origin, font, scale, colour, weight, cv2.LINE_AA)
+    cv2.putText(image, text, origin, font, scale, color, weight, cv2.LINE_AA)
 
 
 def _title(clip: Clip) -> Picture:
@@ -155,21 +155,21 @@ def _marked(clip: Clip, i: int, landmarks: Float[np.ndarray, "68 2"], tile: int)
         return round(float(point[0]) * scale), round(float(point[1]) * scale)
 
     height, width = clip.size
-    for (top, bottom, left, right), colour in (
+    for (top, bottom, left, right), color in (
         (face_rectangle(landmarks), (255, 255, 255)),
         (lips_rectangle(landmarks, height, width), (255, 214, 64)),
     ):
         corners = pixel(np.array([left, top])), pixel(np.array([right, bottom]))
-        cv2.rectangle(image, *corners, colour, FINE // 2, cv2.LINE_AA)
+        cv2.rectangle(image, *corners, color, FINE // 2, cv2.LINE_AA)
     for point in landmarks:
         cv2.circle(image, pixel(point), round(1.2 * FINE), (64, 255, 140), -1, cv2.LINE_AA)
     # From the point between the eyes, so that the axes stand on the face.
     start = np.array([0.0, 0.85 * OUTER_EYE_DISTANCE, 0.0])
-    for axis, colour in zip(np.eye(3), ((80, 220, 80), (80, 160, 255), (255, 80, 70)), strict=True):
+    for axis, color in zip(np.eye(3), ((80, 220, 80), (80, 160, 255), (255, 80, 70)), strict=True):
         ends = np.stack([start, start + axis * OUTER_EYE_DISTANCE * 0.9])
         camera = (ends - clip.poses[i, :3, 3]) @ clip.poses[i, :3, :3]
         line = camera[:, :2] / camera[:, 2:] * clip.focal + np.array(clip.centre)
-        cv2.line(image, pixel(line[0]), pixel(line[1]), colour, round(1.5 * FINE), cv2.LINE_AA)
+        cv2.line(image, pixel(line[0]), pixel(line[1]), color, round(1.5 * FINE), cv2.LINE_AA)
     return image
 
 
@@ -177,22 +177,22 @@ def _parsed(clip: Clip, i: int, tile: int) -> Picture:
     image = clip.image(i)
     labels = clip.parsing(i)
     tint = image.astype(np.float32)
-    for label, colour in ((HEAD, BLUE), (NECK, GREEN), (TORSO, RED)):
-        tint[labels == label] = 0.5 * tint[labels == label] + 0.5 * np.array(colour)
+    for label, color in ((HEAD, BLUE), (NECK, GREEN), (TORSO, RED)):
+        tint[labels == label] = 0.5 * tint[labels == label] + 0.5 * np.array(color)
     tint[labels == 0] = 0.25 * tint[labels == 0] + 0.75 * 255
     return _thumb(tint.astype(np.uint8), tile)[0]
 
 
 def _layers(clip: Clip, chosen: np.ndarray, tile: int) -> tuple[list[Picture], list[str]]:
-    plate = clip.background()
-    height, width = plate.shape[:2]
+    background = clip.background()
+    height, width = background.shape[:2]
     rows, columns = np.mgrid[:height, :width]
     square = max(4, width // 28)
     checker = np.where((rows // square + columns // square) % 2, 255, 224)
     checker = np.repeat(checker[..., None], 3, -1).astype(np.uint8)
-    images, labels = [plate], ["plate"]
+    images, labels = [background], ["background"]
     picks = [int(i) for i in chosen[:: max(1, len(chosen) // 3)][:3]]
-    for behind, name in ((checker, "torso"), (plate, "torso on plate")):
+    for behind, name in ((checker, "torso"), (background, "torso on background")):
         for i in picks:
             torso = clip.torso(i)
             alpha = torso[..., 3:].astype(np.float32) / 255
@@ -205,7 +205,7 @@ def _layers(clip: Clip, chosen: np.ndarray, tile: int) -> tuple[list[Picture], l
 class _Curve:
     name: str
     values: Float[np.ndarray, " t"]
-    colour: Colour
+    color: Color
 
 
 def _plots(clip: Clip, points: Float[np.ndarray, "t 68 2"]) -> Picture:
@@ -270,23 +270,23 @@ def _plot(title: str, curves: list[_Curve], zero: bool = False) -> Picture:
         _text(image, f"{value:g} s", (x - 6, PLOT_HEIGHT - 8), 10, FAINT)
     x = float(right)
     for curve in reversed(curves):
-        _text(image, curve.name, (x, 20), 11, curve.colour, bold=True, right=True)
+        _text(image, curve.name, (x, 20), 11, curve.color, bold=True, right=True)
         x -= 11 * len(curve.name) * 0.62 + 22
     for curve in curves:
         t = np.arange(len(curve.values)) / FPS
-        _line(image, np.stack([across(t), up(curve.values)], -1), curve.colour, 1.4)
+        _line(image, np.stack([across(t), up(curve.values)], -1), curve.color, 1.4)
     return image
 
 
 def _line(
     image: Picture,
     points: Sequence[tuple[float, float]] | Float[np.ndarray, "n 2"],
-    colour: Colour,
+    color: Color,
     weight: float,
 ) -> None:
     fine = np.round(np.asarray(points) * FINE * 16).astype(np.int32)
     thickness = max(1, round(weight * FINE))
-    cv2.polylines(image, [fine], False, colour, thickness, cv2.LINE_AA, shift=4)
+    cv2.polylines(image, [fine], False, color, thickness, cv2.LINE_AA, shift=4)
 
 
 def _ticks(low: float, high: float, about: int) -> list[float]:

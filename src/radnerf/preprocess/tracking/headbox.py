@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 
 from radnerf.conventions import OUTER_EYE_DISTANCE
 from radnerf.geometry.cameras import rays_through
+from radnerf.geometry.face68 import EAR_MESH
 from radnerf.geometry.hull import cell_centres, visual_hull
-from radnerf.preprocess.landmarks.face import EAR_MESH
 
 MAX_VIEWS = 48
 SEARCH = 2.2 * OUTER_EYE_DISTANCE  # half side of the searched region, up and right
@@ -32,7 +32,7 @@ def head_box(
     """Tight box (min, max) around the head in world units.
 
     Returns:
-        The box, and the share of head pixels (over frames spread over the clip) whose rays
+        The box, and the fraction of head pixels (over frames spread over the clip) whose rays
         pass through it.
     """
     views = np.unique(np.linspace(0, len(poses) - 1, min(len(poses), MAX_VIEWS)).astype(int))
@@ -52,7 +52,7 @@ def head_box(
     pixels = _head_rays(masks, cameras, focal, centre)
     for _ in range(5):
         box = torch.stack([middle - half, middle + half])
-        coverage = _share_through(box, *pixels)
+        coverage = _fraction_through(box, *pixels)
         if coverage > 0.998:
             break
         half = half * torch.tensor([1.04, 1.0, 1.04])
@@ -71,12 +71,12 @@ def _head_rays(
     return rays_through(cameras, frame, uv, focal, centre)
 
 
-def _share_through(
+def _fraction_through(
     box: Float[torch.Tensor, "2 3"],
     origins: Float[torch.Tensor, "n 3"],
     directions: Float[torch.Tensor, "n 3"],
 ) -> float:
-    """Share of rays that pass through the box (slab test)."""
+    """Fraction of rays that pass through the box (slab test)."""
     if not len(origins):
         return 0.0
     a, b = (box[0] - origins) / directions, (box[1] - origins) / directions

@@ -34,7 +34,7 @@ ACCELERATION_SHIFT = 3e-4
 ACCELERATION_LEAST = 0.1
 ACCELERATION_HIDDEN = 1.5
 SMOOTHINGS = 4
-# Residuals below this share of the face's size count as exact.
+# Residuals below this fraction of the face's size count as exact.
 EXACT = 0.001
 
 
@@ -43,9 +43,9 @@ class PoseReport:
     """How well one rigid shape explains the landmarks."""
 
     rmse_px: float  # weighted, over all frames
-    noise_px: float  # robust spread of one coordinate
+    noise_px: float  # robust deviation of one coordinate
     jitter_deg: float  # mean absolute third difference of the angles over time
-    pnp_jitter_deg: float  # the same without the shared prior in time
+    pnp_jitter_deg: float  # the same without the prior in time
     rotation_range_deg: tuple[float, float, float]  # pitch, yaw, roll: 5 % to 95 %
     distance: float  # median camera distance, world units
 
@@ -59,7 +59,7 @@ def solve_poses(
     focal: float,
     initial_shape: Float[np.ndarray, "k 3"],
     weights: Float[np.ndarray, " k"] | None = None,
-    spread: float = 0.7,
+    std: float = 0.7,
     shape_iterations: int = 15,
     pose_iterations: int = 8,
 ) -> tuple[Float[np.ndarray, "t 4 4"], Float[np.ndarray, "k 3"], PoseReport]:
@@ -72,7 +72,7 @@ def solve_poses(
         initial_shape: rough face in the world's frame and unit; the answer keeps its frame and
             scale (they cannot be seen in the images), so a frontal face there is frontal here.
         weights: trust in each landmark, 1 for rigid points, less for lips and jaw.
-        spread: how far the first shape may be off, in its own root mean square radius.
+        std: how far the first shape may be off, in its own root mean square radius.
 
     Returns:
         Poses in memory convention, the shape, and a report.
@@ -95,7 +95,7 @@ def solve_poses(
         rotation[chosen],
         shift[chosen],
         small,
-        spread * _radius(start),
+        std * _radius(start),
         shape_iterations,
     )
     shape = _align(shape, start, trust)
@@ -103,7 +103,7 @@ def solve_poses(
         observed, shape, trust, rotation, shift, None, small, pose_iterations
     )
     residual = _project(shape, rotation, shift) - observed
-    noise = max(_spread(residual, trust), 0.05 * small)
+    noise = max(_std(residual, trust), 0.05 * small)
     rough = _jitter(rotation)
     usual = np.repeat([np.deg2rad(ACCELERATION_DEG), ACCELERATION_SHIFT], 3)
     usual[3:] *= np.median(shift[:, 2])
@@ -149,29 +149,29 @@ def _project(
     return point[..., :2] / point[..., 2:]
 
 
-def _slopes(
+def _jacobians(
     shape: Float[np.ndarray, "k 3"],
     rotation: Float[np.ndarray, "t 3 3"],
     shift: Float[np.ndarray, "t 3"],
 ) -> tuple[Float[np.ndarray, "t k 2 3"], Float[np.ndarray, "t k 2 6"]]:
     """Derivatives of the image points by the camera's point and by the pose.
 
-    The pose steps by a turn about the head's origin (camera axes) and a shift.
+    The pose steps by a rotation about the head's origin (camera axes) and a shift.
     """
-    turned = shape @ rotation.transpose(0, 2, 1)
-    point = turned + shift[:, None]
+    rotated = shape @ rotation.transpose(0, 2, 1)
+    point = rotated + shift[:, None]
     inverse = 1 / point[..., 2]
     x, y = point[..., 0] * inverse, point[..., 1] * inverse
     by_point = np.zeros((*point.shape[:2], 2, 3))
     by_point[..., 0, 0] = by_point[..., 1, 1] = inverse
     by_point[..., 0, 2], by_point[..., 1, 2] = -x * inverse, -y * inverse
-    # d(turned) = omega x turned, so a row a of by_point becomes turned x a.
+    # d(rotated) = omega x rotated, so a row a of by_point becomes rotated x a.
     by_pose = np.empty((*point.shape[:2], 2, 6))
     by_pose[..., 3:] = by_point
     for axis in range(3):
         i, j = (axis + 1) % 3, (axis + 2) % 3
         by_pose[..., axis] = (
-            turned[..., i, None] * by_point[..., j] - turned[..., j, None] * by_point[..., i]
+            rotated[..., i, None] * by_point[..., j] - rotated[..., j, None] * by_point[..., i]
         )
     return by_point, by_pose
 
@@ -179,8 +179,8 @@ def _slopes(
 def _robust(
     residual: Float[np.ndarray, "t k 2"], trust: Float[np.ndarray, " k"], floor: float
 ) -> Float[np.ndarray, "t k"]:
-    """Geman-McClure weights; the scale follows the spread of the residuals."""
-    scale = 4 * max(_spread(residual, trust), floor)
+    """Geman-McClure weights; the scale follows the deviation of the residuals."""
+    scale = 4 * max(_std(residual, trust), floor)
     return trust / (1 + (residual**2).sum(-1) / scale**2) ** 2
 
 
@@ -189,7 +189,7 @@ def _radius(shape: Float[np.ndarray, "k 3"]) -> float:
     return float(np.sqrt(((shape - shape.mean(0)) ** 2).sum(-1).mean()))
 
 
-def _spread(residual: Float[np.ndarray, "t k 2"], trust: Float[np.ndarray, " k"]) -> float:
+def _std(residual: Float[np.ndarray, "t k 2"], trust: Float[np.ndarray, " k"]) -> float:
     """Robust standard deviation over the trusted landmarks."""
     rigid = residual[:, trust >= trust.max() / 2]
     return float(np.median(np.abs(rigid))) * 1.4826
@@ -201,13 +201,13 @@ def _scaled_orthography(
     trust: Float[np.ndarray, " k"],
 ) -> tuple[Float[np.ndarray, "t 3 3"], Float[np.ndarray, "t 3"]]:
     """First poses: the best affine camera of each frame, made a rotation."""
-    share = trust / trust.sum()
-    middle = share @ shape
-    centred = (shape - middle) * np.sqrt(share)[:, None]
-    centre = np.einsum("k,tki->ti", share, observed)
+    weight = trust / trust.sum()
+    middle = weight @ shape
+    centred = (shape - middle) * np.sqrt(weight)[:, None]
+    centre = np.einsum("k,tki->ti", weight, observed)
     affine = np.einsum(
         "tki,kj->tij",
-        (observed - centre[:, None]) * np.sqrt(share)[:, None],
+        (observed - centre[:, None]) * np.sqrt(weight)[:, None],
         centred @ np.linalg.pinv(centred.T @ centred),
     )
     u, scales, vt = np.linalg.svd(affine, full_matrices=False)
@@ -218,7 +218,7 @@ def _scaled_orthography(
     return rotation, middle_shift - rotation @ middle
 
 
-def _turn(
+def _rotate(
     omega: Float[np.ndarray, "t 3"], rotation: Float[np.ndarray, "t 3 3"]
 ) -> Float[np.ndarray, "t 3 3"]:
     """exp(omega) rotation."""
@@ -234,7 +234,7 @@ def _steps(rotation: Float[np.ndarray, "t 3 3"]) -> Float[np.ndarray, "t-1 3"]:
 def _accelerations(
     rotation: Float[np.ndarray, "t 3 3"], shift: Float[np.ndarray, "t 3"]
 ) -> Float[np.ndarray, "t-2 6"]:
-    """Second differences in time of the turn (radians) and the shift."""
+    """Second differences in time of the rotation (radians) and the shift."""
     velocity = np.concatenate([_steps(rotation), np.diff(shift, axis=0)], -1)
     return np.diff(velocity, axis=0)
 
@@ -244,7 +244,7 @@ class _Prior:
     """What is known of a track before the landmarks are looked at."""
 
     noise: float  # of one coordinate of a landmark
-    acceleration: Float[np.ndarray, " 6"]  # spread a frame: turn (radians), shift
+    acceleration: Float[np.ndarray, " 6"]  # deviation a frame: rotation (radians), shift
 
 
 def _fit_poses(
@@ -266,7 +266,7 @@ def _fit_poses(
             weight = weight * (INDEPENDENT_POINTS / trust.sum() / prior.noise**2)
         hessian, gradient = np.empty((n, 6, 6)), np.empty((n, 6))
         for part in (slice(i, i + CHUNK) for i in range(0, n, CHUNK)):
-            _, by_pose = _slopes(shape, rotation[part], shift[part])
+            _, by_pose = _jacobians(shape, rotation[part], shift[part])
             jacobian = by_pose.reshape(len(by_pose), -1, 6)
             weighted = jacobian.transpose(0, 2, 1) * np.repeat(weight[part], 2, 1)[:, None]
             hessian[part] = weighted @ jacobian
@@ -276,7 +276,7 @@ def _fit_poses(
             step = np.linalg.solve(hessian + damping, gradient[..., None])[..., 0]
         else:
             step = _smooth_step(hessian, gradient, rotation, shift, prior.acceleration)
-        rotation, shift = _turn(step[:, :3], rotation), shift + step[:, 3:]
+        rotation, shift = _rotate(step[:, :3], rotation), shift + step[:, 3:]
         if np.abs(step).max() < SMALL_STEP:
             break
     return rotation, shift
@@ -287,11 +287,11 @@ def _smooth_step(
     gradient: Float[np.ndarray, "t 6"],
     rotation: Float[np.ndarray, "t 3 3"],
     shift: Float[np.ndarray, "t 3"],
-    spread: Float[np.ndarray, " 6"],
+    std: Float[np.ndarray, " 6"],
 ) -> Float[np.ndarray, "t 6"]:
     """Gauss-Newton step of all frames at once, with the prior on acceleration (banded)."""
     n = len(hessian)
-    precision = spread**-2.0
+    precision = std**-2.0
     acceleration = _accelerations(rotation, shift) * precision
     gradient = gradient.copy()
     gradient[:-2] -= acceleration
@@ -321,7 +321,7 @@ def _fit_shape(
     rotation: Float[np.ndarray, "t 3 3"],
     shift: Float[np.ndarray, "t 3"],
     floor: float,
-    spread: float,
+    std: float,
     iterations: int,
 ) -> Float[np.ndarray, "k 3"]:
     """The shape that, with a free pose a frame, explains the frames best."""
@@ -333,11 +333,11 @@ def _fit_shape(
         weight = _robust(residual, trust, floor)
         # The first shape holds the free gauge, and depth when the head never turns; the cleaner
         # the landmarks are, the less it says.
-        noise = max(_spread(residual, trust), 0.01 * floor)
-        prior = trust.mean() * (noise / spread) ** 2
+        noise = max(_std(residual, trust), 0.01 * floor)
+        prior = trust.mean() * (noise / std) ** 2
         cost = (weight * (residual**2).sum(-1)).sum() + prior * ((shape - start) ** 2).sum()
-        slope, by_pose = _slopes(shape, rotation, shift)
-        by_point = (slope.reshape(n, -1, 3) @ rotation).reshape(n, k, 2, 3)
+        by_camera_point, by_pose = _jacobians(shape, rotation, shift)
+        by_point = (by_camera_point.reshape(n, -1, 3) @ rotation).reshape(n, k, 2, 3)
         weighted = by_point * weight[..., None, None]
         cross = sum(weighted[:, :, i, :, None] * by_pose[:, :, i, None] for i in range(2))
         cross = np.asarray(cross).reshape(n, 3 * k, 6)
@@ -358,7 +358,7 @@ def _fit_shape(
         for _ in range(6):
             point_step, pose_step = system.solve(damping)
             new_shape = shape + point_step
-            new_rotation, new_shift = _turn(pose_step[:, :3], rotation), shift + pose_step[:, 3:]
+            new_rotation, new_shift = _rotate(pose_step[:, :3], rotation), shift + pose_step[:, 3:]
             left = observed - _project(new_shape, new_rotation, new_shift)
             new_cost = (weight * (left**2).sum(-1)).sum()
             new_cost += prior * ((new_shape - start) ** 2).sum()
@@ -408,12 +408,12 @@ def _align(
     trust: Float[np.ndarray, " k"],
 ) -> Float[np.ndarray, "k 3"]:
     """Turn, scale and move a shape onto another (weighted Procrustes)."""
-    share = (trust / trust.sum())[:, None]
-    middle, target_middle = (share * shape).sum(0), (share * target).sum(0)
+    weight = (trust / trust.sum())[:, None]
+    middle, target_middle = (weight * shape).sum(0), (weight * target).sum(0)
     a, b = shape - middle, target - target_middle
-    u, singular, vt = np.linalg.svd((share * a).T @ b)
+    u, singular, vt = np.linalg.svd((weight * a).T @ b)
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    scale = (singular * sign).sum() / (share * a**2).sum()
+    scale = (singular * sign).sum() / (weight * a**2).sum()
     return scale * a @ (u * sign) @ vt + target_middle
 
 
@@ -425,9 +425,9 @@ def _jitter(rotation: Float[np.ndarray, "t 3 3"]) -> float:
 
 
 def _rotation_range(rotation: Float[np.ndarray, "t 3 3"]) -> tuple[float, float, float]:
-    """Spread (5 % to 95 %) of the turns about the camera's x, y and z axes, degrees."""
+    """Range (5 % to 95 %) of the rotations about the camera's x, y and z axes, degrees."""
     mean = Rotation.from_matrix(rotation).mean()
-    turns = np.rad2deg((Rotation.from_matrix(rotation) * mean.inv()).as_rotvec())
-    low, high = np.percentile(turns, [5, 95], axis=0)
+    angles = np.rad2deg((Rotation.from_matrix(rotation) * mean.inv()).as_rotvec())
+    low, high = np.percentile(angles, [5, 95], axis=0)
     pitch, yaw, roll = (float(x) for x in high - low)
     return pitch, yaw, roll

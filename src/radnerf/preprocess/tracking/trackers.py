@@ -75,6 +75,6 @@ class BundleTracker(Tracker):
             focal,
             first,
             face.trust(first),
-            face.SPREAD_68 if len(first) == 68 else face.SPREAD_MESH,
+            face.STD_68 if len(first) == 68 else face.STD_MESH,
         )
         return Track(*face.to_unit(poses, shape), focal, found.as_dict())

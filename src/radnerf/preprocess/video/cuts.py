@@ -1,7 +1,7 @@
 """Cuts between shots, and the longest shot between them.
 
 A portrait is learned from one shot: what goes on in time (poses, sound, bridged landmarks) must
-not run across a cut, and one background plate and one head serve all frames.
+not run across a cut, and one background and one head serve all frames.
 """
 
 from __future__ import annotations

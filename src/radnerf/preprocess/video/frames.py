@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from radnerf.data.clip import write_image
 from radnerf.files import whole_file
-from radnerf.preprocess.landmarks.face import to_68
+from radnerf.geometry.face68 import to_68
 from radnerf.preprocess.stages import Stage, Workspace
 from radnerf.preprocess.streams import ahead, counted, on_threads
 from radnerf.preprocess.video.decode import Video, read_frames

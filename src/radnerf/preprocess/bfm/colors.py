@@ -1,6 +1,6 @@
-"""The photometric term: the face model, lit and drawn, against the colours of the frames.
+"""The photometric term: the face model, lit and drawn, against the colors of the frames.
 
-Colours and light are those of the whole clip: a person keeps the skin, and a portrait video the
+Colors and light are those of the whole clip: a person keeps the skin, and a portrait video the
 lamps. First they are learned, with the person's shape, from a few frames; then poses and
 expressions of all frames follow, a batch at a time, each joined to the frames before it.
 """
@@ -30,9 +30,9 @@ SHARED_FRAMES, SHARED_STEPS = 8, 80
 BATCH, STEPS = 8, 25
 JOINED = 2  # frames of the batch before
 RATE = 0.05
-COLOUR_SPREAD, OUTLIER = 0.06, 3.0  # of a pixel, 0 to 1; beyond so many spreads it is no skin
+COLOR_STD, OUTLIER = 0.06, 3.0  # of a pixel, 0 to 1; beyond so many deviations it is no skin
 INDEPENDENT_PIXELS = 100.0  # neighbours share their errors: a frame counts as this many
-LIGHT_SPREAD = 0.5
+LIGHT_STD = 0.5
 
 Frames = Callable[[Int[Tensor, " n"]], Float[Tensor, "n h w 3"]]
 
@@ -49,12 +49,12 @@ class Look:
         """The mean face in even light."""
         light = model.mean.new_zeros(9, 3)
         light[0] = 1
-        return cls(model.mean.new_zeros(len(model.colours)), light)
+        return cls(model.mean.new_zeros(len(model.colors)), light)
 
     def cost(self) -> Float[Tensor, ""]:
         usual = torch.zeros_like(self.light)
         usual[0] = 1
-        off = ((self.light - usual) / LIGHT_SPREAD) ** 2
+        off = ((self.light - usual) / LIGHT_STD) ** 2
         return 0.5 * ((self.texture**2).sum() + off.sum())
 
 
@@ -74,20 +74,20 @@ class Painter:
 
     def picture(self, face: Face, look: Look, size: tuple[int, int]) -> Float[Tensor, "t h w 4"]:
         """The face as the cameras see it: RGB, and 1 where it covers the picture."""
-        points = face.seen(self.model.vertices(face.identity, face.expression))
-        skin = self.model.colour + torch.einsum("c,cvk->vk", look.texture, self.model.colours)
+        points = face.in_camera(self.model.vertices(face.identity, face.expression))
+        skin = self.model.color + torch.einsum("c,cvk->vk", look.texture, self.model.colors)
         shade = harmonics(normals(points, self.model.triangles)) @ look.light
         return self.rasteriser(
             points, skin * shade, self.model.triangles, face.focal * self.zoom, size
         )
 
     def cost(self, face: Face, look: Look, truth: Float[Tensor, "t h w 3"]) -> Float[Tensor, ""]:
-        """Difference of colours where the face is, summed over frames."""
+        """Difference of colors where the face is, summed over frames."""
         drawn = self.picture(face, look, (truth.shape[1], truth.shape[2]))
-        error = ((drawn[..., :3] - truth) / COLOUR_SPREAD) ** 2
+        error = ((drawn[..., :3] - truth) / COLOR_STD) ** 2
         robust = OUTLIER**2 * ((1 + error.sum(-1) / OUTLIER**2).sqrt() - 1)
-        seen = drawn[..., 3].detach()
-        mean = (robust * seen).sum((1, 2)) / seen.sum((1, 2)).clamp_min(1)
+        covered = drawn[..., 3].detach()
+        mean = (robust * covered).sum((1, 2)) / covered.sum((1, 2)).clamp_min(1)
         return INDEPENDENT_PIXELS * mean.sum()
 
 
@@ -111,16 +111,16 @@ def harmonics(normal: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 9"]:
     return torch.stack(basis, -1)
 
 
-def fit_colours(
+def fit_colors(
     painter: Painter, face: Face, observed: Observed, report: Callable[[int], None]
 ) -> Face:
-    """The face that explains landmarks and colours, from the one that explains the landmarks.
+    """The face that explains landmarks and colors, from the one that explains the landmarks.
 
     Args:
         report: called with the number of frames done.
     """
     face, look = _person(painter, face, observed)
-    n, device = len(face.turn), face.turn.device
+    n, device = len(face.rotation_step), face.rotation_step.device
     for first in range(0, n, BATCH):
         last = min(first + BATCH, n)
         held = torch.arange(max(0, first - JOINED), first, device=device)
@@ -133,9 +133,10 @@ def fit_colours(
 
 def _person(painter: Painter, face: Face, observed: Observed) -> tuple[Face, Look]:
     """The person's shape and look, from frames spread over the clip."""
-    n = len(face.turn)
-    few = torch.linspace(0, n - 1, min(n, SHARED_FRAMES), device=face.turn.device).round().long()
-    some, seen, truth = face.frames(few), observed.frames(few), painter.frames(few)
+    n = len(face.rotation_step)
+    device = face.rotation_step.device
+    few = torch.linspace(0, n - 1, min(n, SHARED_FRAMES), device=device).round().long()
+    some, targets, truth = face.frames(few), observed.frames(few), painter.frames(few)
     keys = outline(painter.model, some)
     look = Look.usual(painter.model)
     unknown = {
@@ -151,7 +152,7 @@ def _person(painter: Painter, face: Face, observed: Observed) -> tuple[Face, Loo
 
     def cost(values: dict[str, Tensor]) -> Float[Tensor, ""]:
         now, seen_in = parts(values)
-        shape = landmark_cost(painter.model, now, seen, keys) + prior_cost(now)
+        shape = landmark_cost(painter.model, now, targets, keys) + prior_cost(now)
         return shape + seen_in.cost() + painter.cost(now, seen_in, truth)
 
     some, look = parts(descended(unknown, cost, SHARED_STEPS))
@@ -168,7 +169,7 @@ def _moved(
 ) -> Face:
     """Expressions and poses of the chosen frames, which follow the held ones."""
     before, now = face.frames(held), face.frames(chosen)
-    seen, truth = observed.frames(chosen), painter.frames(chosen)
+    targets, truth = observed.frames(chosen), painter.frames(chosen)
     keys = outline(painter.model, now)
 
     def cost(values: dict[str, Tensor]) -> Float[Tensor, ""]:
@@ -178,7 +179,7 @@ def _moved(
             name: torch.cat([getattr(before, name), getattr(now, name)])
             for name in ("first_rotation", "first_shift")
         }
-        total = landmark_cost(painter.model, some, seen, keys) + prior_cost(some)
+        total = landmark_cost(painter.model, some, targets, keys) + prior_cost(some)
         total = total + motion_cost(replace(now, **joined, **first))
         return total + painter.cost(some, look, truth)
 
