@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from radnerf.errors import UserError
+from radnerf.files import passing, whole_file
 from radnerf.sweep import current_job, overrides
 
 
@@ -108,14 +109,13 @@ def _lock(folder: Path) -> IO[str] | None:
 
 
 def _point(link: Path, target: str) -> None:
-    temporary = link.with_name(f".latest.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.replace(link)
+    with passing(link.with_name(f".latest.{os.getpid()}")) as temporary:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with whole_file(path) as part:
+        part.write_text(text)

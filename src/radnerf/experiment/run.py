@@ -29,6 +29,7 @@ from radnerf.experiment.compile import compile_ahead
 from radnerf.experiment.finish import finalize, portrait_file, remember_rest
 from radnerf.experiment.folder import RunFolder, write_text
 from radnerf.experiment.measure import PORTRAIT, find_portrait, measure, measure_again
+from radnerf.files import whole_file
 from radnerf.loggers import close, note_results
 from radnerf.metrics.report import write_metrics
 from radnerf.modules.budget import Budget
@@ -252,11 +253,9 @@ def _train(
 
 
 def _save_weights(portrait: Portrait, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file(
-        {name: value.contiguous() for name, value in portrait.state_dict().items()}, temporary
-    )
-    temporary.replace(path)
+    weights = {name: value.contiguous() for name, value in portrait.state_dict().items()}
+    with whole_file(path) as part:
+        save_file(weights, part)
 
 
 def _only_tests(config: DictConfig) -> bool:
