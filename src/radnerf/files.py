@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
@@ -36,11 +35,9 @@ def passing(path: Path) -> Iterator[Path]:
         _passing.discard(path)
 
 
-def sweep() -> None:
-    """Remove what is passing() now, for a process that ends without leaving its blocks."""
-    for path in tuple(_passing):
-        with contextlib.suppress(OSError):
-            _remove(path)
+def now_passing() -> list[Path]:
+    """What a process that ends without leaving its blocks has to remove."""
+    return list(_passing)
 
 
 def _remove(path: Path) -> None:
