@@ -32,7 +32,9 @@ def test_finished_more_and_anew(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def command(*more: str) -> Any:
-        return run(config(lasting_tiny_clip, tmp_path, "minutes=0.02", STAGES, *more))
+        return run(
+            config(lasting_tiny_clip, tmp_path, "minutes=0.02", "kernels=reference", STAGES, *more)
+        )
 
     first = command()
     (path,) = runs(tmp_path)
