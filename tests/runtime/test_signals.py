@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from experiment.tiny import overrides
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 # What is promised is one second; tests run beside others on machines that are busy.
 PATIENCE_S = 3.0
@@ -153,7 +153,7 @@ def test_workers_end_too(tmp_path: Path) -> None:
         """
 import os, time
 from radnerf.runtime import signals
-from radnerf.processes import Workers
+from radnerf.runtime.processes import Workers
 
 def deaf(number, channel):
     channel.send(os.getpid())
