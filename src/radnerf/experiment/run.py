@@ -247,10 +247,11 @@ def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> fl
         compile_ahead(portrait, data, device, precision)
     if (took := time.monotonic() - began) > 5:
         _say(f"kernels compiled in {took:.0f} s, kept for later runs")
-    if config.model.stage_costs is None or ranks.rank() > 0:
+    n_samples = config.model.stages.head.get("samples_per_step")
+    if config.model.stage_costs is None or n_samples is None or ranks.rank() > 0:
         return None
-    n_samples = config.model.stages.head.samples_per_step // ranks.count()
-    return trial_seconds(portrait, data, device, n_samples // config.model.max_samples, precision)
+    n_rays = max(1, n_samples // ranks.count() // config.model.max_samples)
+    return trial_seconds(portrait, data, device, n_rays, precision)
 
 
 def _announce(
