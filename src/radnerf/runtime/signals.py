@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import shlex
@@ -65,10 +66,12 @@ def heed(interrupts: bool = True, patience_s: float = PATIENCE_S) -> None:
     signal.signal(signal.SIGUSR1, _raise)
     # A script started in the background by a shell would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler if interrupts else signal.SIG_IGN)
+    asked: list[int] = []
+    atexit.register(_end, asked)
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    arguments = (heard, patience_s, ctypes.PyDLL(None))
+    arguments = (heard, asked, patience_s, ctypes.PyDLL(None))
     threading.Thread(target=_watch, args=arguments, name="radnerf-signals", daemon=True).start()
 
 
@@ -83,7 +86,15 @@ def _raise(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-def _watch(heard: int, patience_s: float, c: ctypes.PyDLL) -> None:
+def _end(asked: list[int]) -> None:
+    """End at once what was asked to: taking apart compiled code can last seconds."""
+    if asked:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(128 + asked[0])
+
+
+def _watch(heard: int, asked: list[int], patience_s: float, c: ctypes.PyDLL) -> None:
     """End the process when it has not followed a signal by itself in time.
 
     What comes after the wait never hands Python on to another thread: on a busy machine it could be
@@ -91,10 +102,12 @@ def _watch(heard: int, patience_s: float, c: ctypes.PyDLL) -> None:
 
     Args:
         heard: where the interpreter writes the number of every signal, whatever it is busy with.
+        asked: gets that number.
         c: the C library, whose functions keep Python to themselves.
     """
     while (number := os.read(heard, 1)[0]) not in AT_ONCE:
         pass
+    asked.append(number)
     time.sleep(patience_s)
     if left := files.now_passing():
         c.system(shlex.join(["rm", "-rf", "--", *map(str, left)]).encode(errors="surrogateescape"))
