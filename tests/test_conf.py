@@ -75,7 +75,9 @@ def test_every_data_config_is_a_source(choice: str, tmp_path: Path) -> None:
     source = ClipSource(**OmegaConf.to_container(config.data, resolve=True))  # type: ignore[arg-type]
     expected = {"data=demo": "demo", "data=obama": "obama"}.get(choice, "anna")
     assert source.id == expected
-    assert config.minutes > 0
+    assert (
+        set(config.recipe) == set(config.model.stage_fractions) and min(config.recipe.values()) > 0
+    )
 
 
 def weights(*overrides: str) -> dict[str, dict[str, float]]:
@@ -179,16 +181,16 @@ def test_the_triplane_brings_attention_unless_told_otherwise() -> None:
 
 
 def test_the_papers_numbers() -> None:
-    from radnerf.experiment.run import TRAINING, _budgets
+    from radnerf.experiment.plan import TRAINING, budgets
 
     config = composed("experiment=paper")
-    budgets = _budgets(config, list(TRAINING))
-    assert {name: budget.steps for name, budget in budgets.items()} == {
+    found = budgets(config, TRAINING)
+    assert {name: budget.steps for name, budget in found.items()} == {
         "head": 200_000,
         "lips": 50_000,
         "torso": 200_000,
     }
-    assert all(budget.minutes is None for budget in budgets.values())
+    assert all(budget.minutes is None for budget in found.values())
     built = portrait(config)
     head, torso = built.head, built.torso
     assert head.field.conditioning.ambient.levels.finest_resolution == 2048
@@ -198,7 +200,7 @@ def test_the_papers_numbers() -> None:
     assert not torso.field.normalise_pose
     assert head.marching.max_samples == 16
     assert head.marching.step == pytest.approx(2 * 3**0.5 / 128, rel=1e-12)
-    modules = {name: build_stage(config, name, built, budget) for name, budget in budgets.items()}
+    modules = {name: build_stage(config, name, built, budget) for name, budget in found.items()}
     head, lips = modules["head"], modules["lips"]
     assert head.landmark_driven == lips.landmark_driven == (0.0, 0.0) and not head.warm_start_steps
     assert (head.rates.grid, head.rates.net) == (5e-3, 5e-4)

@@ -17,7 +17,6 @@ from radnerf.inference.file_driver import FileDriver
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = (
     "data=clip",
-    "minutes=null",
     "steps=8",
     "logger=none",
     "previews=0",

@@ -32,7 +32,6 @@ def config(folder: Path, *overrides: str) -> Any:
                 f"outputs={folder}/outputs",
                 "data.demo.seconds=8",
                 "data.demo.size=96",
-                "minutes=null",
                 "logger=csv",
                 "previews=1",
                 *overrides,

@@ -22,7 +22,7 @@ from radnerf.kernels import dispatch
 from radnerf.metrics import KEYS
 from radnerf.rendering.portrait import Portrait
 
-SHORT = ("model.stages.head.warm_start_steps=20", "minutes=null", "logger=none", "previews=1")
+SHORT = ("model.stages.head.warm_start_steps=20", "logger=none", "previews=1")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ REPOSITORY = Path(__file__).parents[2]
 OVERRIDES = [
     "data=clip",
     "logger=none",
-    "minutes=null",
     "previews=1",
     "trainer.accelerator=cpu",
     *(f"encoder.{grid}.n_levels=4" for grid in ("spatial", "ambient", "torso")),

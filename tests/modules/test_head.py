@@ -58,3 +58,10 @@ def test_the_coordinate_rests_at_first_and_learns_slower(progress: float) -> Non
     decay = 0.5**progress
     assert rates["net"] == pytest.approx(decay)
     assert rates["coordinate"] == pytest.approx(0.25 * decay if progress else 0.0)
+
+
+def test_more_of_a_stage_keeps_what_changed_over_it() -> None:
+    stage = module(0.0, landmark_driven=(1.0, 0.3))
+    stage.budget.extra = True
+    assert stage.progress == 0 and stage.phase == 1
+    assert stage.landmark_driven_fraction == pytest.approx(0.3)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 from radnerf.files import whole_file
-from radnerf.runtime.programs import Options, ended
+from radnerf.runtime.programs import Options, ended, start
 
 CONF = Path(__file__).parents[3] / "conf"  # of the checkout
 
@@ -57,4 +56,4 @@ def _run(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start(main)

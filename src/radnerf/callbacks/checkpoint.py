@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 from radnerf.callbacks.step import StepControl, callback_of
+from radnerf.files import passing
 from radnerf.modules.stage import StageModule
 from radnerf.runtime.memory import release_memory
 
@@ -45,11 +47,17 @@ class StageCheckpoint(pl.Callback):
 
     def save(self, trainer: pl.Trainer, path: Path) -> None:
         """Write the checkpoint now."""
-        temporary = path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            temporary.replace(path)
+        with _temporary(trainer, path) as temporary:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                temporary.replace(path)
         release_memory()
+
+
+def _temporary(trainer: pl.Trainer, path: Path) -> AbstractContextManager[Path]:
+    """Where the first process writes a checkpoint; the others have nothing to take away."""
+    temporary = path.with_suffix(".tmp")
+    return passing(temporary) if trainer.is_global_zero else nullcontext(temporary)
 
 
 def checkpoint_of(folder: Path, stage: str) -> Path:

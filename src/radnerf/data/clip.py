@@ -22,6 +22,7 @@ The distance between the outer eye corners of our own clips is OUTER_EYE_DISTANC
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -328,6 +329,11 @@ def write_parsing(path: Path, labels: UInt8[np.ndarray, "h w"]) -> None:
 def n_train_frames(n_frames: int) -> int:
     """The public split: the first 10/11 train, the rest are held out (one frame at least)."""
     return max(1, min(n_frames - 1, n_frames * 10 // 11))
+
+
+def identity(root: Path) -> str:
+    """What tells a clip folder from what was in its place before: its poses and frame numbers."""
+    return hashlib.sha256((root / TRAIN).read_bytes()).hexdigest()
 
 
 def write_transforms(

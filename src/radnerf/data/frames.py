@@ -21,7 +21,7 @@ from torch import Tensor
 from radnerf.conventions import TORSO
 from radnerf.data.clip import IMAGES, Clip, face_rectangle, lips_rectangle
 from radnerf.errors import UserError
-from radnerf.files import alone
+from radnerf.files import alone, passing
 from radnerf.geometry.face68 import LEFT_EYE, RIGHT_EYE
 from radnerf.geometry.motion import planar_motion
 from radnerf.runtime.devices import usable_cores
@@ -138,7 +138,7 @@ def _write_cache(clip: Clip, folder: Path, report: Callable[[int, int], None] | 
     """Write the arrays; the old ones stay whole for who has mapped them."""
     for left_behind in folder.glob("part*"):
         shutil.rmtree(left_behind)
-    with tempfile.TemporaryDirectory(prefix="part", dir=folder) as part:
+    with tempfile.TemporaryDirectory(prefix="part", dir=folder) as part, passing(Path(part)):
         _write_arrays(clip, Path(part), report)
         for name in NAMES:
             (Path(part) / f"{name}.npy").replace(folder / f"{name}.npy")

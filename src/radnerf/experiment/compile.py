@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -19,6 +21,7 @@ from radnerf.runtime.devices import host_waits
 from radnerf.types import Batch, to_device
 
 RAYS, CELLS = 64, 8
+TRIAL_S, TRIALS = 0.5, 3  # at least
 
 
 def compile_ahead(
@@ -44,6 +47,35 @@ def compile_ahead(
     trial.head.finalize(trial.rest_code[None], torch.ones(1, device=trial.rest_code.device))
 
 
+def trial_seconds(
+    portrait: Portrait,
+    data: ClipDataModule,
+    device: torch.device,
+    n_rays: int,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> float:
+    """Seconds that a trial step takes here and now, after compile_ahead().
+
+    That is a pass there and one back of an untrained portrait, whose rays end nowhere.
+
+    Args:
+        precision: the trainer's context of a step.
+    """
+    trial = deepcopy(portrait).to(device).eval()
+    batch, jitter = _batch(data, n_rays, device)
+    began = time.monotonic()
+    took: list[float] = []
+    while len(took) < TRIALS or time.monotonic() - began < TRIAL_S:
+        start = time.monotonic()
+        with ranks.alone(), precision():
+            loss = _step(trial, batch, jitter, None)
+        loss.backward()
+        if host_waits(device):
+            torch.get_device_module(device).synchronize()
+        took.append(time.monotonic() - start)
+    return statistics.median(took)
+
+
 def _call(
     trial: Portrait,
     data: ClipDataModule,
@@ -52,14 +84,7 @@ def _call(
     precision: Callable[[], AbstractContextManager[Any]],
 ) -> None:
     device = trial.rest_code.device
-    frames = torch.tensor([0, data.clip.n_train - 1])
-    generator = torch.Generator().manual_seed(0)
-    height, width = data.clip.size
-    slot, row, column = (
-        torch.randint(high, (n_rays,), generator=generator) for high in (2, height, width)
-    )
-    batch = to_device(data.gather(frames, slot, row, column), device)
-    jitter = torch.full((n_rays,), 0.5, device=device)
+    batch, jitter = _batch(data, n_rays, device)
     with ranks.alone():  # the others wait until this one is done
         with torch.no_grad():  # as between steps
             trial.head.before_step(trial.head_state(batch.conditioning), _generator(device))
@@ -67,6 +92,18 @@ def _call(
         with precision():
             loss = _step(trial, batch, jitter, capacity)
         loss.backward()
+
+
+def _batch(data: ClipDataModule, n_rays: int, device: torch.device) -> tuple[Batch, Tensor]:
+    """Pixels of two frames, and where along their rays the samples are."""
+    frames = torch.tensor([0, data.clip.n_train - 1])
+    generator = torch.Generator().manual_seed(0)
+    height, width = data.clip.size
+    slot, row, column = (
+        torch.randint(high, (n_rays,), generator=generator) for high in (2, height, width)
+    )
+    batch = to_device(data.gather(frames, slot, row, column), device)
+    return batch, torch.full((n_rays,), 0.5, device=device)
 
 
 def _generator(device: torch.device) -> torch.Generator:

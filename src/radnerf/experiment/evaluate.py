@@ -43,6 +43,7 @@ def evaluate(
     seed: int = 0,
     lpips: str | None = None,
     syncnet: str | None = None,
+    note: str | None = None,
 ) -> dict[str, Any]:
     """Metrics of the held-out frames; also writes the video and a strip of frames beside it.
 
@@ -52,6 +53,7 @@ def evaluate(
 
     Args:
         lpips, syncnet: paths of weights, see load_lpips and load_syncnet.
+        note: what to say on the strip.
     """
     portrait.eval()
     clip = data.clip
@@ -88,6 +90,7 @@ def evaluate(
         video.with_suffix(".png"),
         [list(row) for row in zip(*strip, strict=True)],
         ["truth", "rendering", "head over true torso"],
+        note,
     )
     return {
         **image.compute(),

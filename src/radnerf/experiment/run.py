@@ -20,17 +20,18 @@ from safetensors.torch import load_file, save_file
 
 from radnerf import kernels
 from radnerf.callbacks import StepControl, checkpoint_of
-from radnerf.data.clip import read_image
+from radnerf.data.clip import identity, read_image
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
-from radnerf.experiment import launch
+from radnerf.experiment import launch, plan
 from radnerf.experiment.build import build_portrait, build_stage, check_restorable
-from radnerf.experiment.compile import compile_ahead
+from radnerf.experiment.compile import compile_ahead, trial_seconds
 from radnerf.experiment.finish import finalize, portrait_file, remember_rest
-from radnerf.experiment.folder import RunFolder, write_text
+from radnerf.experiment.folder import RunFolder, finished_run, write_text
 from radnerf.experiment.measure import PORTRAIT, find_portrait, measure, measure_again
+from radnerf.files import whole_file
 from radnerf.loggers import close, note_results
-from radnerf.metrics.report import write_metrics
+from radnerf.metrics.report import read_metrics, write_metrics
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
 from radnerf.preprocess.report import warn
@@ -40,8 +41,8 @@ from radnerf.rendering.portrait import Portrait
 from radnerf.runtime import ranks
 from radnerf.runtime.signals import leave
 
-STAGES = ("preprocess", "head", "lips", "torso", "joint", "test")
-TRAINING = STAGES[1:-1]
+STAGES = ("preprocess", *plan.TRAINING, "test")
+ANOTHER_SEED = 1_000_003  # times the number of the round, so that more steps are others
 
 console = Console(highlight=False)
 
@@ -77,7 +78,7 @@ def _run(config: DictConfig) -> dict[str, Any]:
         launch.device(config.trainer)  # what is not there is missed before the work
 
     extractor = instantiate(config.audio.extractor)
-    if set(stages) & set(TRAINING):
+    if _training(config):
         # First of all: what is not there, or makes no sense, is found before the work.
         check_restorable(config, extractor)
         _say(f"audio: {extractor.summary}")
@@ -94,10 +95,16 @@ def _run(config: DictConfig) -> dict[str, Any]:
     if stages == ["preprocess"]:
         _say(f"clip: {root}")
         return {}
+    if not again and (done := ranks.from_rank_zero(_finished(config, str(source.id), root))):
+        _say(
+            f"finished already ({done}); more=10 goes on for ten minutes, "
+            "seed= or force=true begins anew"
+        )
+        return read_metrics(done / "metrics.json")
     if launch.together(config.trainer) and ranks.count() == 1 and not again:
         count = launch.n_devices(config.trainer)
         if count > 1:
-            _budgets(config, [name for name in TRAINING if name in stages])  # to refuse it once
+            plan.budgets(config, _training(config))  # to refuse it once
             # Not resolved: what only the clip knows is filled in later.
             plain = OmegaConf.create(OmegaConf.to_container(config))
             return launch.launch(count, _experiment, plain, str(source.id), root, preprocess_s)
@@ -114,10 +121,13 @@ def _experiment(
     settings: Any = OmegaConf.to_container(config, resolve=True)
     runs = Path(config.outputs) / clip_id
     ckpt = find_portrait(config.ckpt, runs) if again else None
-    folder = RunFolder(runs, settings, latest=ckpt is None)
+    more = None if again else config.more
+    folder = RunFolder(runs, settings, latest=ckpt is None, more=more)
     try:
         console.print(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
-        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        if not folder.resumed:
+            write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+            folder.state["clip"] = identity(root)
         folder.state["seconds"].setdefault("preprocess", preprocess_s)
         with _logger(config, folder) as logger:
             if ckpt is None:
@@ -138,31 +148,32 @@ def _train_and_test(
     load_plugins(config.plugins)
     kernels.set_backend(config.kernels.backend)
     pl.seed_everything(config.seed, verbose=False)
-    stages, path = list(config.stages), ranks.from_rank_zero(folder.path if folder else Path())
+    path, extra = ranks.from_rank_zero(
+        (folder.path, folder.state["more"]) if folder else (Path(), [])
+    )
 
     data = ClipDataModule(root, instantiate(config.audio.extractor), seed=config.seed)
     with ranks.rank_zero_first():
         data.setup()
     portrait, device = build_portrait(config, data), launch.device(config.trainer)
-    budgets = _budgets(config, [name for name in TRAINING if name in stages])
-    if budgets:
-        _compile(config, portrait, data)
-    for name, budget in budgets.items():
-        final = path / "checkpoints" / f"{name}.safetensors"
-        if ranks.from_rank_zero(final.is_file()):
-            portrait.load_state_dict(load_file(final))
-            continue
-        module = build_stage(config, name, portrait, budget)
-        stopped = _train(config, module, data, path, logger)
-        if folder and module.progress >= 1:
-            # The module's own: instantiate hands it a copy.
-            folder.state["seconds"][name] = module.budget.elapsed_s
-            _save_weights(portrait, final)
-            final.with_suffix(".ckpt").unlink(missing_ok=True)
-            folder.save()
-        if stopped:
-            _say(f"{name}: stopped at {module.progress:.0%}; the same command goes on from here")
-            leave(stopped)
+    stages = _training(config)
+    rounds = [plan.budgets(config, stages)]
+    rounds += [plan.more_budgets(config, stages, minutes) for minutes in extra]
+    if any(rounds):
+        trial_s = _compile(config, portrait, data)
+        if folder:
+            folder.state["wanted"] = folder.state["wanted"] or plan.wanted_steps(config, stages)
+            _announce(config, folder, rounds[0], trial_s)
+    for number, budgets in enumerate(rounds):
+        home = path / f"more_{number}" if number else path
+        for name, budget in budgets.items():
+            final = checkpoint_of(home, name).with_suffix(".safetensors")
+            if ranks.from_rank_zero(final.is_file()):
+                portrait.load_state_dict(load_file(final))
+                continue
+            module = build_stage(config, name, portrait, budget)
+            module.seed = data.seed = config.seed + ANOTHER_SEED * number
+            _stage(config, module, data, home, folder, logger)
     ranks.leave_process_group()
     if folder is None:
         return {}
@@ -174,49 +185,100 @@ def _train_and_test(
     bundle = portrait_file(clip_id, data, portrait)
     bundle.save(folder.path / PORTRAIT)
     _say(f"portrait: {folder.path / PORTRAIT}")
-    if "test" not in stages:
+    if "test" not in config.stages:
         folder.finish()
         return {}
     seconds: dict[str, float] = folder.state["seconds"]
-    metrics = measure(config, portrait, bundle, data, folder.path)
+    had, wanted = folder.state["steps"], folder.state["wanted"]
+    metrics = measure(config, portrait, bundle, data, folder.path, had, wanted)
     metrics |= {
         "time.preprocess_s": seconds["preprocess"],
-        "time.train_s": sum(seconds.get(name, 0.0) for name in TRAINING),
+        "time.train_s": sum(seconds.get(name, 0.0) for name in plan.TRAINING),
     }
     _report(metrics, folder, logger)
     return metrics
 
 
-def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> None:
-    """Compile the kernels, and say so when it took long."""
+def _stage(
+    config: DictConfig,
+    module: StageModule,
+    data: ClipDataModule,
+    home: Path,
+    folder: RunFolder | None,
+    logger: Logger | None,
+) -> None:
+    """Train a stage to its end and keep its weights.
+
+    Args:
+        home: the folder of its checkpoints and previews.
+        folder: of the run, for the first process.
+
+    Raises:
+        SystemExit, KeyboardInterrupt: a signal asked for it; what there is has been saved.
+    """
+    stopped = _train(config, module, data, home, logger)
+    if folder and module.progress >= 1:
+        name, checkpoint = module.name, checkpoint_of(home, module.name)
+        had, seconds = folder.state["steps"], folder.state["seconds"]
+        # The module's own: instantiate hands it a copy.
+        seconds[name] = seconds.get(name, 0.0) + module.budget.elapsed_s
+        had[name] = had.get(name, 0) + module.global_step
+        _save_weights(module.portrait, checkpoint.with_suffix(".safetensors"))
+        checkpoint.unlink(missing_ok=True)
+        folder.save()
+        if few := plan.too_few({name: had[name]}, folder.state["wanted"]):
+            _say(f"{few} of quality={config.quality.name}; more=MINUTES goes on in the end")
+    if stopped:
+        _say(f"{module.name}: stopped at {module.progress:.0%}; the same command goes on from here")
+        leave(stopped)
+
+
+def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> float | None:
+    """Compile the kernels, and say so when it took long.
+
+    Returns:
+        Seconds of a trial step; None where it would tell nothing of the stages' steps.
+    """
     began = time.monotonic()
     trainer = launch.make_trainer(config.trainer, logger=False)
+    device, precision = trainer.strategy.root_device, trainer.precision_plugin.forward_context
     status = console.status("compiling the kernels for this machine (kept for later runs)")
-    precision = trainer.precision_plugin.forward_context
     with ranks.rank_zero_first(), status:
-        compile_ahead(portrait, data, trainer.strategy.root_device, precision)
+        compile_ahead(portrait, data, device, precision)
     if (took := time.monotonic() - began) > 5:
         _say(f"kernels compiled in {took:.0f} s, kept for later runs")
+    n_samples = config.model.stages.head.get("samples_per_step")
+    if config.model.stage_costs is None or n_samples is None or ranks.rank() > 0:
+        return None
+    n_rays = max(1, n_samples // ranks.count() // config.model.max_samples)
+    return trial_seconds(portrait, data, device, n_rays, precision)
 
 
-def _budgets(config: DictConfig, stages: list[str]) -> dict[str, Budget]:
-    """Split the minutes and steps of all training among the stages by their fractions."""
-    fractions = {name: float(config.model.stage_fractions[name]) for name in stages}
-    fractions = {name: fraction for name, fraction in fractions.items() if fraction > 0}
-    total = sum(fractions.values())
-    minutes, steps = config.minutes, config.steps
-    if minutes is None and steps is None:
-        raise UserError("Training has no end: give minutes=M or steps=N.")
-    for name, value in (("minutes", minutes), ("steps", steps)):
-        if value is not None and not value > 0:
-            raise UserError(f"{name}={value} is not a budget: give a positive number.")
-    return {
-        name: Budget(
-            minutes=None if minutes is None else float(minutes) * fraction / total,
-            steps=None if steps is None else max(1, round(steps * fraction / total)),
-        )
-        for name, fraction in fractions.items()
+def _announce(
+    config: DictConfig, folder: RunFolder, budgets: dict[str, Budget], trial_s: float | None
+) -> None:
+    """Say how long the training will be."""
+    if extra := folder.state["more"]:
+        _say(f"training: {extra[-1]:g} more minutes")
+        return
+    recipe, finals = plan.recipe(config), {p.stem for p in folder.checkpoints.glob("*.safetensors")}
+    left = {
+        name: budget.steps or recipe.get(name, 0)
+        for name, budget in budgets.items()
+        if name not in finals
     }
+    quality = f"quality={config.quality.name}"
+    took = ""
+    if trial_s is not None:
+        seconds = plan.forecast(left, config.model.stage_costs, trial_s)
+        took = f"about {plan.duration(seconds)} on this machine"
+    if config.minutes is not None:
+        then = f"; {quality} would take {took}" if took and not config.steps else ""
+        _say(f"training: {config.minutes:g} minutes by the clock{then}")
+        return
+    steps = ", ".join(f"{name} {count:,}" for name, count in left.items())
+    asked = "" if config.steps else f" ({quality})"
+    _say(f"training: {steps} steps{asked}" + (f": {took}" if took else ""))
 
 
 def _train(
@@ -228,6 +290,7 @@ def _train(
         Number of the signal that ended it, or 0.
     """
     checkpoint = checkpoint_of(path, module.name)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     resume = ranks.from_rank_zero(checkpoint.is_file())
     first_step = 0
     if resume:
@@ -252,16 +315,27 @@ def _train(
 
 
 def _save_weights(portrait: Portrait, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file(
-        {name: value.contiguous() for name, value in portrait.state_dict().items()}, temporary
-    )
-    temporary.replace(path)
+    weights = {name: value.contiguous() for name, value in portrait.state_dict().items()}
+    with whole_file(path) as part:
+        save_file(weights, part)
+
+
+def _training(config: DictConfig) -> list[str]:
+    """The training stages that are asked for, in their order."""
+    return [name for name in plan.TRAINING if name in config.stages]
 
 
 def _only_tests(config: DictConfig) -> bool:
     """Whether a portrait of before is tested."""
-    return "test" in config.stages and not set(config.stages) & set(TRAINING)
+    return "test" in config.stages and not _training(config)
+
+
+def _finished(config: DictConfig, clip_id: str, root: Path) -> Path | None:
+    """The run that this command has finished before, unless it is to do more now."""
+    if config.force or config.more is not None or ranks.rank() > 0:
+        return None
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    return finished_run(Path(config.outputs) / clip_id, settings, identity(root))
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class HeadStage(StageModule):
     def landmark_driven_fraction(self) -> float:
         """Fraction of the steps that are driven by mouth shapes now."""
         first, last = self.landmark_driven
-        return first + (last - first) * self.progress
+        return first + (last - first) * self.phase
 
     @cached_property
     def landmark_codes(self) -> Float[Tensor, "t d"]:
@@ -105,7 +105,7 @@ class HeadStage(StageModule):
             target=batch.target,
             alpha=out.alpha,
             coverage=batch.head.float(),
-            progress=self.progress,
+            progress=self.phase,
             head=out,
             samples=samples,
         )
@@ -152,7 +152,7 @@ class HeadModule(HeadStage):
 
     def on_train_start(self) -> None:
         super().on_train_start()
-        if self.global_step == 0 and ranks.rank() == 0:
+        if self.global_step == 0 and not self.budget.extra and ranks.rank() == 0:
             if self.hull:
                 carve(self.portrait, self.data)
             if self.warm_start_steps:

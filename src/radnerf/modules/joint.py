@@ -47,7 +47,7 @@ class JointModule(HeadStage):
             target=batch.target,
             alpha=head.alpha,
             coverage=batch.head.float(),
-            progress=self.progress,
+            progress=self.phase,
             head=head,
             samples=samples,
         )

@@ -22,6 +22,8 @@ from radnerf.runtime import ranks
 from radnerf.runtime.memory import retain_freed_memory
 from radnerf.types import Batch
 
+AGAIN = 0.05  # share of an extra budget over which learning rates rise to where they were
+
 
 @dataclass(frozen=True)
 class LearningRates:
@@ -41,6 +43,14 @@ class LearningRates:
         """Factor at a fraction of the budget."""
         rise = min(1.0, 0.1 + 0.9 * progress / self.warmup) if self.warmup else 1.0
         return float(rise * self.final_factor**progress)
+
+    def after(self, progress: float) -> float:
+        """Factor at a share of an extra budget: from where the rates ended it falls to half.
+
+        It rises to there first, for the optimiser has to find its moments anew.
+        """
+        rise = min(1.0, 0.1 + 0.9 * progress / AGAIN)
+        return float(rise * self.final_factor * 0.5**progress)
 
 
 class StageModule(pl.LightningModule):
@@ -115,6 +125,11 @@ class StageModule(pl.LightningModule):
         """Fraction of the budget used."""
         return self.budget.progress(self.global_step)
 
+    @property
+    def phase(self) -> float:
+        """How far what changes over the stage has come, 0 to 1."""
+        return 1.0 if self.budget.extra else self.progress
+
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         for part in self.trained_parts:
             yield from part.parameters()
@@ -187,8 +202,9 @@ class StageModule(pl.LightningModule):
         )
 
         def factor(_step: int, kind: str) -> float:
-            rests = kind == "coordinate" and self.progress < self.rates.coordinate_from
-            return 0.0 if rests else self.rates.at(self.progress)
+            rests = kind == "coordinate" and self.phase < self.rates.coordinate_from
+            rate = self.rates.after if self.budget.extra else self.rates.at
+            return 0.0 if rests else rate(self.progress)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, [partial(factor, kind=kind) for kind in trained]

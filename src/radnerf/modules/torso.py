@@ -45,7 +45,7 @@ class TorsoModule(StageModule):
             target=batch.behind,
             alpha=alpha,
             coverage=batch.torso_alpha,
-            progress=self.progress,
+            progress=self.phase,
         )
 
     def predict(self, batch: Batch) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 
 from radnerf.errors import UserError
 from radnerf.files import whole_file
-from radnerf.runtime.programs import Options, ended
+from radnerf.runtime.programs import Options, ended, start
 
 TRACKING = ("rmse_px", "noise_px", "jitter_deg", "pnp_jitter_deg", "head_box_coverage")
 
@@ -117,4 +117,4 @@ def table(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start(main)

@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, NoReturn
 
 import torch
 
 from radnerf.errors import UserError
+from radnerf.runtime import signals
 
 STOP_S = 20.0  # for workers that were asked to stop, a checkpoint included
 LEAVE_S = 3.0  # for workers one of whom has failed
@@ -178,9 +179,7 @@ def _work(
     arguments: tuple[Any, ...],
 ) -> NoReturn:
     # The terminal interrupts all processes; the parent passes it on as SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGUSR1, _leave)
+    signals.heed(interrupts=False, patience_s=signals.WORKERS_PATIENCE_S)
     if number == 0:  # which speaks for all
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -207,10 +206,6 @@ def _work(
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
-
-
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
 
 
 def _end_with_parent() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from radnerf.errors import UserError
+from radnerf.runtime import signals
 
 INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
 
@@ -17,6 +18,12 @@ class Options(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}: `{self.prog} --help` lists the options.")
+
+
+def start(main: Callable[[], int | None]) -> NoReturn:
+    """Run a program `python -m radnerf.NAME` in this process, which signals end from now on."""
+    signals.heed()
+    sys.exit(main())
 
 
 def ended(work: Callable[[], object]) -> int:

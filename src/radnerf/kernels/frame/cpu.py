@@ -163,7 +163,7 @@ class _Head:
             piece=_ints(n, POOL),
             left=_ints(n, POOL),
             floats=_floats(n, N_FLOATS, POOL),
-            index=np.arange(POOL, dtype=np.int64),
+            numbers=np.arange(POOL, dtype=np.int64),
             frame=_ints(POOL),
             visible=_ints(n, POOL),
             cell=_ints(n, POOL),
@@ -216,7 +216,7 @@ class _Torso:
         points = m.grid.levels.n_outputs + m.torso_of_point.shape[1]
         self.pool = TorsoPool(
             pixel=_ints(n, PIXELS),
-            index=np.arange(PIXELS, dtype=np.int64),
+            numbers=np.arange(PIXELS, dtype=np.int64),
             frame=_ints(PIXELS),
             floats=_floats(n, N_FLOATS, PIXELS),
             place=_floats(n, 2, PIXELS),

@@ -70,7 +70,7 @@ class HeadPool(NamedTuple):
         scratch: for the harmonics, or three numbers, of every ray.
         ray, piece, left: number of the ray, of its sample, and of the samples it may still have.
         floats: rows DX .. below.
-        index, frame: rows 0, 1, ... P, and P times row 0.
+        numbers, frame: rows 0, 1, ... P, and P times row 0.
         visible: rows whose color is seen.
         cell: in which the next piece of a ray lies; -1 beyond the box.
         place: of samples in the box, or of audio coordinates.
@@ -87,7 +87,7 @@ class HeadPool(NamedTuple):
     piece: Int[np.ndarray, "W P"]
     left: Int[np.ndarray, "W P"]
     floats: Float[np.ndarray, "W n P"]
-    index: Int[np.ndarray, " P"]
+    numbers: Int[np.ndarray, " P"]
     frame: Int[np.ndarray, " P"]
     visible: Int[np.ndarray, "W P"]
     cell: Int[np.ndarray, "W P"]
@@ -244,7 +244,7 @@ def _shade(worker, n, ox, oy, oz, step, spatial, ambient, net, pool, faint):
     floats, place = pool.floats[worker], pool.place[worker]
     rows, wide = pool.rows[worker], pool.wide[worker]
     features, first, second = pool.features[worker], pool.first[worker], pool.second[worker]
-    index, frame, visible = pool.index, pool.frame, pool.visible[worker]
+    index, frame, visible = pool.numbers, pool.frame, pool.visible[worker]
     across, of_first, of_second = features.shape[1], first.shape[1], second.shape[1]
     low, per_unit = net.low, net.per_unit
     for s in range(n):

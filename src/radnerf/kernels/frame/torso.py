@@ -56,7 +56,7 @@ class TorsoPool(NamedTuple):
 
     Attributes:
         pixel: their numbers.
-        index, frame: rows 0, 1, ... P, and P times row 0.
+        numbers, frame: rows 0, 1, ... P, and P times row 0.
         floats: rows of X, Y, ... below.
         place, rows, wide: of grids, see lookup.py.
         features: of the grid, then of the encoded point, [words, P].
@@ -64,7 +64,7 @@ class TorsoPool(NamedTuple):
     """
 
     pixel: Int[np.ndarray, "W P"]
-    index: Int[np.ndarray, " P"]
+    numbers: Int[np.ndarray, " P"]
     frame: Int[np.ndarray, " P"]
     floats: Float[np.ndarray, "W n P"]
     place: Float[np.ndarray, "W 2 P"]
@@ -135,7 +135,7 @@ def _finish(i, alpha, red, green, blue, transmittance, color, behind, order, ima
 @serial_loop
 def _shade(worker, n, xy, grid, net, pool):
     """Alpha and color of the torso at n pixels."""
-    pixels, floats, index, frame = pool.pixel[worker], pool.floats[worker], pool.index, pool.frame
+    pixels, floats, index, frame = pool.pixel[worker], pool.floats[worker], pool.numbers, pool.frame
     place, rows, wide = pool.place[worker], pool.rows[worker], pool.wide[worker]
     features, first, second = pool.features[worker], pool.first[worker], pool.second[worker]
     across, wide_row, n_levels = features.shape[1], first.shape[1], len(grid.scales)
