@@ -160,8 +160,8 @@ def test_idle_moves_head_and_eyes_and_can_be_left_undrawn(portrait):
     undrawn = driver.idle(draw=False)
     assert undrawn.image is None and undrawn.position == 5 * 640 and len(portrait.calls) == 5
     driver.push(np.ones(RATE, np.float32), RATE)
-    heard = driver.take(draw=False)
-    assert heard.image is None and heard.sound.all() and len(portrait.calls) == 5
+    spoken = driver.take(draw=False)
+    assert spoken.image is None and spoken.sound.all() and len(portrait.calls) == 5
     assert frames[4].image is not None
 
 
