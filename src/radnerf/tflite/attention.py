@@ -39,25 +39,6 @@ def part_matrix(
     return matrix
 
 
-def look(
-    image: Float[np.ndarray, "h w c"], matrix: Float[np.ndarray, "4 4"], size: tuple[int, int]
-) -> Float[np.ndarray, "y x c"]:
-    """TransformTensorBilinear: the look itself, width x height, zero outside of the image."""
-    across, down = (np.arange(side, dtype=np.float32) + np.float32(0.5) for side in size)
-    x, y = (
-        row[0] * across + row[1] * down[:, None] + row[3] - np.float32(0.5) for row in matrix[:2]
-    )
-    height, width = image.shape[:2]
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    x, y = np.where(inside, x, 0), np.where(inside, y, 0)
-    left, top = x.astype(np.intp), y.astype(np.intp)
-    right, low = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
-    far, deep = (x - left)[..., None], (y - top)[..., None]
-    upper = (1 - far) * image[top, left] + far * image[top, right]
-    lower = (1 - far) * image[low, left] + far * image[low, right]
-    return ((1 - deep) * upper + deep * lower) * inside[..., None]
-
-
 def placed(
     points: Float[np.ndarray, "k 2"], matrix: Float[np.ndarray, "4 4"]
 ) -> Float[np.ndarray, "k 2"]:

@@ -94,53 +94,55 @@ def _arrays(context, builder, signature, arguments):
 
 
 def _dense_block(n_vectors):
-    """An intrinsic: ROWS pixels from i on, n_vectors vectors of outputs from a column on.
-
-    out = prelu(x[:, :n] weights + bias + residual), a row of the residual for each of_residual.
-    """
+    """An intrinsic: ROWS pixels from i on, n_vectors vectors of outputs from a column on."""
 
     @intrinsic
-    def block(context, x, i, n, weights, column, bias, slope, residual, of_residual, out):
+    def block(
+        context, x, starts, i, pieces, of_piece, n, weights, column, bias, slope, residual,
+        of_residual, out,
+    ):  # fmt: skip
         def generate(context, builder, signature, arguments):
-            x, i, n, weights, column, bias, slope, residual, of_residual, out = _arrays(
+            x, starts, i, pieces, of_piece, n, weights, column, *rest = _arrays(
                 context, builder, signature, arguments
             )
+            bias, slope, residual, of_residual, out = rest
             emit, add, mul = _Emitter(builder), builder.add, builder.mul
-            (x, (_, across)), (weights, (_, width)) = x, weights
+            (x, _), (weights, (_, width)) = x, weights
             rows = [add(i, emit.number(r)) for r in range(ROWS)]
-            places = [mul(row, across) for row in rows]
-            start = emit.load(bias[0], column, n_vectors)
+            places = [builder.load(builder.gep(starts[0], [row])) for row in rows]
+            first = emit.load(bias[0], column, n_vectors)
             # In registers, though written as memory: LLVM finds that nobody else looks at it.
-            sums = [[cgutils.alloca_once_value(builder, v) for v in start] for _ in rows]
+            sums = [[cgutils.alloca_once_value(builder, value) for value in first] for _ in rows]
             for row in sums:
-                for total, value in zip(row, start, strict=True):
+                for total, value in zip(row, first, strict=True):
                     builder.store(value, total)
 
-            def multiply(k):
-                matrix = emit.load(weights, add(mul(k, width), column), n_vectors)
+            def multiply(piece, k):
+                line = mul(add(mul(piece, n), k), width)
+                matrix = emit.load(weights, add(line, column), n_vectors)
+                shift = add(mul(piece, of_piece), k)
                 for place, row in zip(places, sums, strict=True):
-                    value = emit.splat(builder.load(builder.gep(x, [add(place, k)])))
+                    value = emit.splat(builder.load(builder.gep(x, [add(place, shift)])))
                     for total, vector in zip(row, matrix, strict=True):
-                        builder.store(
-                            emit.multiply_add(value, vector, builder.load(total)), total
-                        )
+                        new = emit.multiply_add(value, vector, builder.load(total))
+                        builder.store(new, total)
 
-            emit.repeat(n, multiply)
+            emit.repeat(pieces, lambda piece: emit.repeat(n, lambda k: multiply(piece, k)))
             slopes = emit.load(slope[0], column, n_vectors)
             for row, totals in zip(rows, sums, strict=True):
                 place = add(mul(mul(row, of_residual), width), column)
-                before = emit.load(residual[0], place, n_vectors)
-                after = []
-                for total, more, factor in zip(totals, before, slopes, strict=True):
-                    value = builder.fadd(builder.load(total), more)
-                    after.append(emit.prelu(value, factor))
-                emit.store(out[0], add(mul(row, width), column), after)
+                more = emit.load(residual[0], place, n_vectors)
+                done = [
+                    emit.prelu(builder.fadd(builder.load(total), term), factor)
+                    for total, term, factor in zip(totals, more, slopes, strict=True)
+                ]
+                emit.store(out[0], add(mul(row, width), column), done)
             return context.get_dummy_value()
 
         index = types.int64
         return types.void(
-            x, index, index, weights, index, bias, slope, residual, index, out
-        ), generate
+            x, starts, index, index, index, index, weights, index, bias, slope, residual, index, out
+        ), generate  # fmt: skip
 
     return block
 
@@ -188,6 +190,30 @@ def _window_block(side):
     return block
 
 
+@intrinsic
+def _blend(context, x, places, weights, out, to, width):
+    """out.flat[to : to + width] from four such places of x.flat, weighted."""
+
+    def generate(context, builder, signature, arguments):
+        x, places, weights, out, to, width = _arrays(context, builder, signature, arguments)
+        emit = _Emitter(builder)
+        places = cgutils.unpack_tuple(builder, places)
+        factors = [emit.splat(weight) for weight in cgutils.unpack_tuple(builder, weights)]
+
+        def vector(v):
+            column = builder.mul(v, emit.number(LANES))
+            total = ZERO
+            for place, factor in zip(places, factors, strict=True):
+                (value,) = emit.load(x[0], builder.add(place, column))
+                total = emit.multiply_add(value, factor, total)
+            emit.store(out[0], builder.add(to, column), [total])
+
+        emit.repeat(builder.sdiv(width, emit.number(LANES)), vector)
+        return context.get_dummy_value()
+
+    return types.void(x, places, weights, out, types.int64, types.int64), generate
+
+
 _dense2, _dense1 = _dense_block(2), _dense_block(1)
 _window3, _window5 = (_window_block(side) for side in SIDES)
 
@@ -205,23 +231,50 @@ def _loop(function: Callable[..., None]) -> Callable[..., None]:
         return numba.njit(**options)(function)
 
 
+@numba.njit(inline="always", error_model="numpy")
+def _between(x, z, y, out, pixel):
+    """A pixel of out is what x shows at column z, row y."""
+    height, width, channels = x.shape
+    left, top = min(int(z), width - 1), min(int(y), height - 1)
+    right, low = min(left + 1, width - 1), min(top + 1, height - 1)
+    far, deep = np.float32(z - left), np.float32(y - top)
+    near, high = np.float32(1) - far, np.float32(1) - deep
+    places = (
+        (top * width + left) * channels,
+        (top * width + right) * channels,
+        (low * width + left) * channels,
+        (low * width + right) * channels,
+    )
+    weights = (high * near, high * far, deep * near, deep * far)
+    _blend(x, places, weights, out, pixel * channels, channels)
+
+
 @_loop
-def dense(x, n, weights, bias, slope, residual, of_residual, out):
-    """prelu(x[:, :n] weights + bias + residual).
+def dense(
+    x, starts, pieces, of_piece, n, weights, bias, slope, residual, of_residual, out
+):  # fmt: skip
+    """prelu(x weights + bias + residual); x' row r is in pieces of n numbers from starts[r] on.
 
     Args:
-        x: [rows, >= n]. weights: [n, width]. bias, slope: [width]. out: [rows, width].
+        x: flat. starts: [rows]. of_piece: numbers from one piece's beginning to the next one's.
+        weights: [pieces * n, width]. bias, slope: [width]. out: [rows, width].
         residual, of_residual: [rows, width] and 1, or [1, width] and 0.
     """
     width = weights.shape[1]
     column = 0
     while column + 2 * LANES <= width:
         for i in range(0, len(out), ROWS):
-            _dense2(x, i, n, weights, column, bias, slope, residual, of_residual, out)
+            _dense2(
+                x, starts, i, pieces, of_piece, n, weights, column, bias, slope, residual,
+                of_residual, out,
+            )  # fmt: skip
         column += 2 * LANES
     if column < width:
         for i in range(0, len(out), ROWS):
-            _dense1(x, i, n, weights, column, bias, slope, residual, of_residual, out)
+            _dense1(
+                x, starts, i, pieces, of_piece, n, weights, column, bias, slope, residual,
+                of_residual, out,
+            )  # fmt: skip
 
 
 @_loop
@@ -248,19 +301,6 @@ def depthwise(x, side, stride, weights, bias, slope, out, height, across):
 
 
 @_loop
-def patches(x, height, width, stride, across, out):
-    """The windows of an image [h, w, c] with its border, one a row of out."""
-    row = width * x.shape[2]
-    flat = x.reshape(-1)
-    for p in range(len(out) if across else 0):
-        start = ((p // across) * stride * x.shape[1] + (p % across) * stride) * x.shape[2]
-        for y in range(height):
-            begin = start + y * x.shape[1] * x.shape[2]
-            for i in range(row):
-                out[p, y * row + i] = flat[begin + i]
-
-
-@_loop
 def halved(x, out):
     """The largest of every 2 x 2 pixels of an image [h, w, c]."""
     for i in range(out.shape[0]):
@@ -273,24 +313,29 @@ def halved(x, out):
 
 @_loop
 def resized(x, out):
-    """An image [h, w, c] between its pixels, pixel centres at halves."""
-    height, width, channels = out.shape
+    """An image [h, w, c] at another size, pixel centres at halves."""
+    height, width, _ = out.shape
     for i in range(height):
-        y = max((i + np.float32(0.5)) * np.float32(len(x) / height) - np.float32(0.5), np.float32(0))
-        top = min(int(y), len(x) - 1)
-        low, down = min(top + 1, len(x) - 1), np.float32(y - top)
+        y = (i + np.float32(0.5)) * np.float32(len(x) / height) - np.float32(0.5)
         for j in range(width):
             z = (j + np.float32(0.5)) * np.float32(x.shape[1] / width) - np.float32(0.5)
-            z = max(z, np.float32(0))
-            left = min(int(z), x.shape[1] - 1)
-            right, far = min(left + 1, x.shape[1] - 1), np.float32(z - left)
-            a, b = (1 - down) * (1 - far), (1 - down) * far
-            c, d = down * (1 - far), down * far
-            for k in range(channels):
-                out[i, j, k] = (
-                    a * x[top, left, k] + b * x[top, right, k] + c * x[low, left, k]
-                    + d * x[low, right, k]
-                )  # fmt: skip
+            _between(x, max(z, np.float32(0)), max(y, np.float32(0)), out, i * width + j)
+
+
+@_loop
+def look(x, matrix, out):
+    """An image [h, w, c] where a matrix [>= 2, 4] takes the pixels of out; zero outside of it."""
+    height, width, _ = out.shape
+    half = np.float32(0.5)
+    for i in range(height):
+        for j in range(width):
+            u, v = j + half, i + half
+            z = matrix[0, 0] * u + matrix[0, 1] * v + matrix[0, 3] - half
+            y = matrix[1, 0] * u + matrix[1, 1] * v + matrix[1, 3] - half
+            if 0 <= z <= x.shape[1] - 1 and 0 <= y <= x.shape[0] - 1:
+                _between(x, z, y, out, i * width + j)
+            else:
+                out[i, j] = 0
 
 
 @_loop
@@ -315,7 +360,11 @@ def hard_swish(x, out):
 def mean(x, rows, out):
     """The mean of the first rows of x [rows, channels]."""
     out[:] = 0
-    for i in range(rows):
+    whole = rows - rows % 4
+    for i in range(0, whole, 4):
+        for c in range(len(out)):
+            out[c] += x[i, c] + x[i + 1, c] + x[i + 2, c] + x[i + 3, c]
+    for i in range(whole, rows):
         for c in range(len(out)):
             out[c] += x[i, c]
     for c in range(len(out)):

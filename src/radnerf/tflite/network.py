@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -115,18 +115,22 @@ class _Builder:
         _, height, across, channels = graph.tensors[number].shape
         flat = np.zeros((height * across, channels), np.float32)
         self.input = self.values[number] = Map(flat, height, across, channels)
-        waiting: dict[int, list[Operator]] = {}
+        self.free: dict[tuple[int, ...], list[np.ndarray]] = defaultdict(list)
+        self.reads_left = {tensor: len(readers) for tensor, readers in self.readers.items()}
+        self.owners: dict[int, int] = {}
+        waiting: dict[int, list[int]] = {}
         joined: set[int] = set()
-        for i, operator in enumerate(graph.operators):
-            if i in waiting:
-                self.convolve(*waiting[i])
-            elif i not in joined:
+        for i in range(len(graph.operators)):
+            chain = waiting.pop(i, None)
+            if chain is None and i not in joined:
                 chain = self.chain(i, joined)
                 joined.update(chain)
-                if len(chain) > 1:
-                    waiting[chain[-1]] = [graph.operators[k] for k in chain]
-                else:
-                    self.lower(operator)
+            if chain and chain[-1] > i:
+                waiting[chain[-1]] = chain
+            elif chain:
+                operators = [graph.operators[k] for k in chain]
+                self.lower(*operators)
+                self.release(operators)
 
     def chain(self, i: int, taken: set[int]) -> list[int]:
         """The operators from i on that are done at once: convolution, sum, activation."""
@@ -149,15 +153,25 @@ class _Builder:
             chain.append(readers[0])
         return chain
 
-    def lower(self, operator: Operator) -> None:
+    def lower(self, operator: Operator, *following: Operator) -> None:
         if operator.kind in CONVOLUTIONS:
-            return self.convolve(operator)
+            return self.convolve(operator, *following)
         method = getattr(self, f"_{operator.kind.lower()}", None)
         if method is None:
             raise NotImplementedError(f"the operator {operator.kind} is not known")
         if operator.options.get("activation"):
             raise NotImplementedError(f"an activation inside {operator.kind} is not known")
         method(operator)
+
+    def release(self, operators: list[Operator]) -> None:
+        """Memory that nobody reads any more is written again: it is still in the cache."""
+        for operator in operators:
+            for tensor in operator.inputs:
+                owner = self.owners.get(tensor, tensor)
+                self.reads_left[owner] -= 1
+                value = self.values.get(owner)
+                if self.reads_left[owner] == 0 and isinstance(value, Map):
+                    self.free[value.flat.shape].append(value.flat)
 
     # What operators read and write.
 
@@ -176,7 +190,11 @@ class _Builder:
         shape = self.graph.tensors[tensor].shape
         if len(shape) != 4 or shape[0] != 1:
             raise NotImplementedError(f"an image of shape {shape}")
-        made = self.values[tensor] = Map.room(*shape[1:])
+        made = Map.room(*shape[1:])
+        free = self.free[made.flat.shape]
+        if free:
+            made = replace(made, flat=free.pop())
+        self.values[tensor] = made
         return made
 
     def new_plain(self, tensor: int) -> np.ndarray:
@@ -222,19 +240,16 @@ class _Builder:
             result = operator.outputs[0]
             (other,) = (tensor for tensor in following[0].inputs if tensor != result)
             residual = self.map(other).flat
-        if (height, across, stride) == (1, 1, 1):
-            weights = _filled(given.reshape(outputs, -1).T, width)
-            pixels, n = source.flat, source.channels
-        else:
-            wide = source.flat.shape[1]
-            weights = _filled(_filled(given, wide).reshape(outputs, -1).T, width)
-            n = len(weights)
-            pixels = np.zeros((len(out.flat), n), np.float32)
-            shown = pixels[: out.height * out.across]
-            cut = (frame, height, across, stride, out.across, shown)
-            self.steps.append(lambda: loops.patches(*cut))
+        wide = frame.shape[2]
+        weights = _filled(_filled(given, wide).reshape(outputs, -1).T, width)
+        rows, columns = np.mgrid[: out.height, : out.across] * stride
+        starts = np.zeros(len(out.flat), np.int64)
+        starts[: rows.size] = (rows * frame.shape[1] + columns).ravel() * wide
+        pieces = (height, frame.shape[1] * wide, across * wide)
         of_residual = int(len(residual) > 1)
-        sums = (pixels, n, weights, bias, slope, residual, of_residual, out.flat)
+        sums = (
+            frame.reshape(-1), starts, *pieces, weights, bias, slope, residual, of_residual, out.flat
+        )  # fmt: skip
         self.steps.append(lambda: loops.dense(*sums))
 
     def slope(self, activation: int, following: tuple[Operator, ...], width: int) -> np.ndarray:
@@ -318,10 +333,15 @@ class _Builder:
             raise NotImplementedError("padding of anything but further channels")
         channels = source.channels + int(amounts[3, 1])
         if channels <= source.flat.shape[1]:
-            size = (source.height, source.across)
-            self.values[operator.outputs[0]] = Map(source.flat, *size, channels)
+            tensor, out = operator.inputs[0], operator.outputs[0]
+            owner = self.owners[out] = self.owners.get(tensor, tensor)
+            self.reads_left[owner] += self.reads_left[out]
+            self.values[out] = replace(source, channels=channels)
             return
-        part = self.new_map(operator.outputs[0]).flat[:, : source.flat.shape[1]]
+        made = Map.room(source.height, source.across, channels)
+        self.values[operator.outputs[0]] = made
+        self.reads_left[operator.outputs[0]] += 1  # never given on: its further channels stay zero
+        part = made.flat[:, : source.flat.shape[1]]
         self.steps.append(lambda: np.copyto(part, source.flat))
 
     def _max_pool_2d(self, operator: Operator) -> None:
@@ -409,8 +429,8 @@ class _Builder:
         source = self.map(operator.inputs[0]).image
         (matrix,) = self.plain(operator.inputs[1])
         out = self.new_map(operator.outputs[0])
-        size, to = (out.across, out.height), out.image
-        self.steps.append(lambda: np.copyto(to, attention.look(source, matrix, size)))
+        to = out.image
+        self.steps.append(lambda: loops.look(source, matrix, to))
 
     def _transformlandmarks(self, operator: Operator) -> None:
         (points,), (matrix,) = (self.plain(tensor) for tensor in operator.inputs)

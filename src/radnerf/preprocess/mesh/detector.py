@@ -31,7 +31,7 @@ class FaceDetector:
         whole = Region(side / 2, side / 2, side)
         shown = whole.shown(frame, self.network.size, cv2.BORDER_CONSTANT)
         found = self.network(shown * np.float32(2 / 255) - 1)
-        scores = 1 / (1 + np.exp(-found["classificators"][0, :, 0].clip(-100, 100)))
+        scores = 0.5 + 0.5 * np.tanh(found["classificators"][0, :, 0] / 2)
         sure = scores >= CONFIDENCE
         boxes = decoded(found["regressors"][0, sure], self.anchors[sure], self.network.size[0])
         return [_region(box * side) for box in merged(boxes, scores[sure])]
