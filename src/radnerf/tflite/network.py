@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from radnerf.tflite.reader import Graph, Operator, read_tflite
 SAME, RELU = 0, 1  # codes of a padding, and of an activation
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 ACTIVATIONS = ("PRELU", "RELU")
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,8 @@ class _Builder:
 
     def lower(self, operator: Operator, *following: Operator) -> None:
         if operator.kind in CONVOLUTIONS:
-            return self.convolve(operator, *following)
+            self.convolve(operator, *following)
+            return
         method = getattr(self, f"_{operator.kind.lower()}", None)
         if method is None:
             raise NotImplementedError(f"the operator {operator.kind} is not known")
@@ -247,9 +247,8 @@ class _Builder:
         starts[: rows.size] = (rows * frame.shape[1] + columns).ravel() * wide
         pieces = (height, frame.shape[1] * wide, across * wide)
         of_residual = int(len(residual) > 1)
-        sums = (
-            frame.reshape(-1), starts, *pieces, weights, bias, slope, residual, of_residual, out.flat
-        )  # fmt: skip
+        numbers = (frame.reshape(-1), starts, *pieces, weights)
+        sums = (*numbers, bias, slope, residual, of_residual, out.flat)
         self.steps.append(lambda: loops.dense(*sums))
 
     def slope(self, activation: int, following: tuple[Operator, ...], width: int) -> np.ndarray:

@@ -19,10 +19,9 @@ class PersonSegmenter:
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:
         height, width = self.network.size
-        scale = np.array([[frame.shape[1] / width, 0, 0], [0, frame.shape[0] / height, 0], [0, 0, 1]])
-        shown = cv2.warpPerspective(
-            np.ascontiguousarray(frame), scale, (width, height),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        )  # fmt: skip
+        scale = np.diag([frame.shape[1] / width, frame.shape[0] / height, 1])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        frame = np.ascontiguousarray(frame)
+        shown = cv2.warpPerspective(frame, scale, (width, height), flags=flags)
         (found,) = self.network(shown * np.float32(1 / 255)).values()
         return cv2.resize(found[0, ..., 0], frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)

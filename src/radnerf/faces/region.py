@@ -21,9 +21,7 @@ class Region:
     angle: float = 0.0
 
     @classmethod
-    def around(
-        cls, points: Float[np.ndarray, "k 2"], eyes: Float[np.ndarray, "eye=2 2"]
-    ) -> Region:
+    def around(cls, points: Float[np.ndarray, "k 2"], eyes: Float[np.ndarray, "eye=2 2"]) -> Region:
         """The region of a face whose box encloses the points."""
         low, high = points.min(0), points.max(0)
         x, y = (low + high) / 2

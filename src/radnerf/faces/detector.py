@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from radnerf.preprocess.mesh.region import Region
+from radnerf.faces.region import Region
 from radnerf.tflite.network import Network
 
 CONFIDENCE = 0.5

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from radnerf.preprocess.mesh.detector import FaceDetector
-from radnerf.preprocess.mesh.region import Region
+from radnerf.faces.detector import FaceDetector
+from radnerf.faces.region import Region
 from radnerf.tflite.network import Network
 
 PRESENCE = 0.5
@@ -71,9 +71,7 @@ class FaceTracker:
         found = [self.mesh(frame, region) for region in distinct([*new, *self.seen])]
         faces = [points for points in found if points is not None]
         if self.follow:
-            self.seen = [
-                Region.around(points[:, :2], points[OUTER_EYES, :2]) for points in faces
-            ]
+            self.seen = [Region.around(points[:, :2], points[OUTER_EYES, :2]) for points in faces]
         return faces
 
 
