@@ -11,6 +11,7 @@ An image is [pixels, channels], channels padded to whole vectors of LANES, pixel
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -224,6 +225,7 @@ def _loop(function: Callable[..., None]) -> Callable[..., None]:
         "error_model": "numpy",
         "fastmath": {"reassoc", "contract", "nsz", "arcp"},
     }
+    function = inspect.unwrap(function)  # without what tests wrap around it to check its shapes
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:
@@ -231,7 +233,11 @@ def _loop(function: Callable[..., None]) -> Callable[..., None]:
         return numba.njit(**options)(function)
 
 
-@numba.njit(inline="always", error_model="numpy")
+def _inlined(function: Callable[..., None]) -> Callable[..., None]:
+    return numba.njit(inline="always", error_model="numpy")(inspect.unwrap(function))
+
+
+@_inlined
 def _between(x, z, y, out, pixel):
     """A pixel of out is what x shows at column z, row y."""
     height, width, channels = x.shape
