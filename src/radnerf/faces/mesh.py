@@ -1,4 +1,4 @@
-"""478 points of every face, followed from frame to frame (Grishchenko et al., 2020)."""
+"""478 points of each face, followed from frame to frame (Grishchenko et al., 2020)."""
 
 from __future__ import annotations
 

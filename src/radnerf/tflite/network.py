@@ -68,7 +68,7 @@ class Network:
     def load(cls, path: Path) -> Network:
         try:
             return cls(read_tflite(path))
-        except NotImplementedError as error:
+        except (NotImplementedError, KeyError, ValueError) as error:
             raise UserError(f"{path} cannot be run here: {error}.") from error
 
     @property
@@ -104,6 +104,7 @@ class _Builder:
             i: tensor.data for i, tensor in enumerate(graph.tensors) if tensor.data is not None
         }
         self.borders: dict[tuple[int, ...], np.ndarray] = {}
+        self.free: dict[tuple[int, ...], list[np.ndarray]] = defaultdict(list)
         self.readers: dict[int, list[int]] = defaultdict(list)
         for i, operator in enumerate(graph.operators):
             for tensor in operator.inputs:
@@ -114,9 +115,12 @@ class _Builder:
         _, height, across, channels = graph.tensors[number].shape
         flat = np.zeros((height * across, channels), np.float32)
         self.input = self.values[number] = Map(flat, height, across, channels)
-        self.free: dict[tuple[int, ...], list[np.ndarray]] = defaultdict(list)
         self.reads_left = {tensor: len(readers) for tensor, readers in self.readers.items()}
-        self.owners: dict[int, int] = {}
+        self.owners: dict[int, int] = {}  # of the memory of images that are parts of others
+        self.build()
+
+    def build(self) -> None:
+        graph = self.graph
         waiting: dict[int, list[int]] = {}
         joined: set[int] = set()
         for i in range(len(graph.operators)):

@@ -19,66 +19,29 @@ from radnerf.tflite.flexbuffer import read_map
 
 T = TypeVar("T")
 TYPES = {0: "<f4", 1: "<f2", 2: "<i4", 3: "u1", 4: "<i8", 6: "?", 9: "i1"}
-# Codes of the built-in operators, and the fields of their options that count: place, type, default.
-BUILT_IN: dict[int, tuple[str, dict[str, tuple[int, str, int]]]] = {
-    0: ("ADD", {"activation": (0, "b", 0)}),
-    1: (
-        "AVERAGE_POOL_2D",
-        {
-            "padding": (0, "b", 0),
-            "stride_w": (1, "i", 1),
-            "stride_h": (2, "i", 1),
-            "filter_w": (3, "i", 1),
-            "filter_h": (4, "i", 1),
-            "activation": (5, "b", 0),
-        },
-    ),
-    2: ("CONCATENATION", {"axis": (0, "i", 0), "activation": (1, "b", 0)}),
-    3: (
-        "CONV_2D",
-        {
-            "padding": (0, "b", 0),
-            "stride_w": (1, "i", 1),
-            "stride_h": (2, "i", 1),
-            "activation": (3, "b", 0),
-            "dilation_w": (4, "i", 1),
-            "dilation_h": (5, "i", 1),
-        },
-    ),
-    4: (
-        "DEPTHWISE_CONV_2D",
-        {
-            "padding": (0, "b", 0),
-            "stride_w": (1, "i", 1),
-            "stride_h": (2, "i", 1),
-            "multiplier": (3, "i", 1),
-            "activation": (4, "b", 0),
-            "dilation_w": (5, "i", 1),
-            "dilation_h": (6, "i", 1),
-        },
-    ),
-    6: ("DEQUANTIZE", {}),
-    14: ("LOGISTIC", {}),
-    17: (
-        "MAX_POOL_2D",
-        {
-            "padding": (0, "b", 0),
-            "stride_w": (1, "i", 1),
-            "stride_h": (2, "i", 1),
-            "filter_w": (3, "i", 1),
-            "filter_h": (4, "i", 1),
-            "activation": (5, "b", 0),
-        },
-    ),
-    18: ("MUL", {"activation": (0, "b", 0)}),
-    19: ("RELU", {}),
-    22: ("RESHAPE", {}),
-    23: ("RESIZE_BILINEAR", {"align_corners": (2, "b", 0), "half_pixel_centers": (3, "b", 0)}),
-    34: ("PAD", {}),
-    45: ("STRIDED_SLICE", {}),
-    54: ("PRELU", {}),
-    117: ("HARD_SWISH", {}),
+# Codes of the built-in operators, and the fields of their options in order.
+WINDOW = ("padding", "stride_w", "stride_h")
+DILATION = ("dilation_w", "dilation_h")
+POOL = (*WINDOW, "filter_w", "filter_h", "activation")
+BUILT_IN: dict[int, tuple[str, tuple[str, ...]]] = {
+    0: ("ADD", ("activation",)),
+    1: ("AVERAGE_POOL_2D", POOL),
+    2: ("CONCATENATION", ("axis", "activation")),
+    3: ("CONV_2D", (*WINDOW, "activation", *DILATION)),
+    4: ("DEPTHWISE_CONV_2D", (*WINDOW, "multiplier", "activation", *DILATION)),
+    6: ("DEQUANTIZE", ()),
+    14: ("LOGISTIC", ()),
+    17: ("MAX_POOL_2D", POOL),
+    18: ("MUL", ("activation",)),
+    19: ("RELU", ()),
+    22: ("RESHAPE", ()),
+    23: ("RESIZE_BILINEAR", ("new_height", "new_width", "align_corners", "half_pixel_centers")),
+    34: ("PAD", ()),
+    45: ("STRIDED_SLICE", ()),
+    54: ("PRELU", ()),
+    117: ("HARD_SWISH", ()),
 }
+BYTES = ("padding", "activation", "align_corners", "half_pixel_centers")  # others have four
 CUSTOM = 32
 
 
@@ -247,6 +210,8 @@ def _operator(table: Table, codes: list[tuple[int, str]]) -> Operator:
     else:
         name, fields = BUILT_IN[code]
         given = table.table(4)
-        for option, (place, kind, default) in fields.items():
+        for place, option in enumerate(fields):
+            default = int(option in DILATION)
+            kind = "b" if option in BYTES else "i"
             options[option] = given.number(place, kind, default) if given else default
     return Operator(name, options, table.numbers(1), table.numbers(2))
