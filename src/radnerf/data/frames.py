@@ -27,10 +27,10 @@ from radnerf.data.clip import (
     face_rectangle,
     lips_rectangle,
 )
-from radnerf.devices import usable_cores
 from radnerf.errors import UserError
 from radnerf.files import alone
 from radnerf.geometry.motion import planar_motion
+from radnerf.load import cores
 
 _CACHE_VERSION = 3
 BYTES_PER_PIXEL = 3 + 4 + 1  # of images, torso and labels
@@ -194,7 +194,7 @@ def _read_ahead(clip: Clip, n_ahead: int = 64) -> Iterator[tuple[np.ndarray, ...
                 )
         return *pictures, clip.landmarks(i)
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(clip), n_ahead):
             yield from pool.map(read, range(start, min(start + n_ahead, len(clip))))
 

@@ -29,10 +29,10 @@ from radnerf.data.clip import (
     write_image,
     write_parsing,
 )
-from radnerf.devices import usable_cores
 from radnerf.errors import UserError
 from radnerf.files import whole_folder
 from radnerf.geometry.eyes import eye_range
+from radnerf.load import cores
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # of the frames, as many as told
 
@@ -103,7 +103,7 @@ def export(
     with whole_folder(out) as part:
         for name in ("gt_imgs", "torso_imgs", "parsing", "ori_imgs"):
             (part / name).mkdir()
-        with ThreadPoolExecutor(usable_cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             done = pool.map(lambda i: _write_frame(clip, i, part, tool), frames)
             for _ in progress(done, len(clip)) if progress else done:
                 pass

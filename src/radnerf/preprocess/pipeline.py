@@ -18,9 +18,9 @@ from threadpoolctl import threadpool_limits
 from radnerf.audio import load_audio
 from radnerf.data import clip as layout
 from radnerf.data.clip import FPS, SAMPLE_RATE, Clip
-from radnerf.devices import usable_cores
 from radnerf.errors import UserError
 from radnerf.files import whole_file
+from radnerf.load import cores
 from radnerf.preprocess import face, headbox, judgement, sheet, video
 from radnerf.preprocess.cuts import SIDE, Shot, longest_shot
 from radnerf.preprocess.finders import LandmarkFinder, MediapipeLandmarks, Open, by_path
@@ -108,7 +108,7 @@ def preprocess_video(
                 focal,
                 *options,
                 given,
-                workers or usable_cores(),
+                workers or cores(),
             )
             run_stages(stages, root, probed.n_frames)
             return Clip.open(root)
