@@ -15,7 +15,7 @@ from radnerf.audio import MelExtractor
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.experiment import run
 from radnerf.experiment.compile import compile_ahead
-from radnerf.experiment.run import _portrait
+from radnerf.experiment.run import portrait_for
 from radnerf.kernels import numba_runtime
 from radnerf.rendering.portrait import Portrait
 from radnerf.types import Rays
@@ -38,7 +38,7 @@ def test_training_compiles_nothing_more(
     kernels.set_backend("cpu")
     data = ClipDataModule(tiny_clip, MelExtractor())
     data.setup()
-    portrait = _portrait(config, data)
+    portrait = portrait_for(config, data)
     before = tiny.digest(portrait)
     random = torch.get_rng_state()
     compile_ahead(portrait, data, "cpu")
@@ -57,7 +57,7 @@ def test_what_triton_compiles_anew_for_is_called(
     kernels.set_backend("reference")
     data = ClipDataModule(tiny_clip, MelExtractor())
     data.setup()
-    portrait = _portrait(tiny.config(tiny_clip, tmp_path), data)
+    portrait = portrait_for(tiny.config(tiny_clip, tmp_path), data)
     called = []
 
     def noted(self: Portrait, rays: Rays, *arguments: Any) -> Any:

@@ -14,7 +14,7 @@ from radnerf import kernels
 from radnerf.audio import MelExtractor
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.data.demo import make_demo_clip
-from radnerf.experiment.run import _portrait
+from radnerf.experiment.run import portrait_for
 from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
 
@@ -45,7 +45,7 @@ def small_clip(folder: Path, seconds: float = 5.0, size: int = 64) -> ClipDataMo
 def fresh(data: ClipDataModule, *overrides: str) -> Portrait:
     """An untrained portrait of a clip."""
     torch.manual_seed(0)
-    return _portrait(composed(*overrides), data)
+    return portrait_for(composed(*overrides), data)
 
 
 def trained(

@@ -149,7 +149,7 @@ def _train_and_test(
     data = ClipDataModule(root, instantiate(config.audio.extractor), seed=config.seed)
     with ranks.first_goes_first():
         data.setup()
-    portrait, device = _portrait(config, data), launch.device(config.trainer)
+    portrait, device = portrait_for(config, data), launch.device(config.trainer)
     budgets = _budgets(config, [name for name in TRAINING if name in stages])
     if budgets:
         _compile(config, portrait, data)
@@ -211,7 +211,7 @@ def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> No
         _say(f"kernels compiled in {took:.0f} s, kept for later runs")
 
 
-def _portrait(config: DictConfig, data: ClipDataModule) -> Portrait:
+def portrait_for(config: DictConfig, data: ClipDataModule) -> Portrait:
     """The portrait of the config, with what only the clip knows filled in."""
     parts = OmegaConf.to_container(config.model.portrait, resolve=True)
     assert isinstance(parts, dict)

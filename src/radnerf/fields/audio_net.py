@@ -178,7 +178,7 @@ def pretrain_audio_net(
     """
     device = codes.device
     generator = torch.Generator(device).manual_seed(seed)
-    optimizer = torch.optim.Adam(net.parameter_groups(lr), betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(net.parameter_groups(lr), betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.1 ** (step / n_steps)
     )

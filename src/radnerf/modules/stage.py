@@ -19,6 +19,7 @@ from radnerf.fields.cameras import CameraRefinement
 from radnerf.memory import keep
 from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
+from radnerf.team import team
 from radnerf.types import Batch
 
 
@@ -123,6 +124,22 @@ class StageModule(pl.LightningModule):
         for parameter in self.trained_parameters():
             parameter.requires_grad_(True)
 
+    def on_fit_start(self) -> None:
+        self._sums()
+
+    def _sums(self) -> None:
+        """A step's operators on a CPU, but for the optimizer's: see team.py."""
+        if self.device.type == "cpu":
+            team.sums()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Until the step's end: the moving average of the weights is of the same kind.
+        if self.device.type == "cpu":
+            team.elements()
+
+    def on_fit_end(self) -> None:
+        team.rest()
+
     def on_train_start(self) -> None:
         self.budget.start()
         if ranks.count() > 1:
@@ -138,6 +155,7 @@ class StageModule(pl.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        self._sums()
         if self.progress >= 1:
             self.trainer.should_stop = True
 

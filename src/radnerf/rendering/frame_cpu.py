@@ -258,7 +258,7 @@ def grid_arrays(encoding: GridEncoding) -> Any:
     from radnerf.kernels.lookup import empty_grid, fill
 
     grid = empty_grid(encoding.levels)
-    fill(0, 1, encoding.table.detach().contiguous().numpy(), grid)
+    fill(encoding.table.detach().contiguous().numpy(), grid)
     return grid
 
 
