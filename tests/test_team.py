@@ -93,3 +93,12 @@ def test_sums_have_one_thread_and_elements_as_many_as_there_is_room_for(made):
     assert crew.size == 3
     crew.elements()
     assert torch.get_num_threads() == 4
+
+
+def test_a_context_of_elements_ends_as_it_began(made):
+    crew = made(*[load(0.0, 0.0)] * 2)
+    crew.sums()
+    with crew.on_elements():
+        assert torch.get_num_threads() == 4
+    assert torch.get_num_threads() == 1
+    crew.rest()

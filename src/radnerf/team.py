@@ -4,14 +4,17 @@ A thread that has no core makes the others wait at the end of every operator, wh
 training has hundreds of: beside one busy program two threads on two cores are slower than one.
 
 In training only those operators have several threads that gain by it and whose results do not
-depend on how many there are: our own loops, and torch's that treat every number by itself. Sums
-of torch's, which come out a little different for every number of threads, are made by one.
+depend on how many there are: our own loops, and torch's that make every number by itself, products
+with a narrow matrix among them. Torch's sums over many rows, which come out a little different for
+every number of threads, are made by one.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -54,6 +57,16 @@ class Team(threading.local):
     def elements(self) -> None:
         """From now on torch's operators have as many threads as our loops."""
         self._give(self.look())
+
+    @contextmanager
+    def on_elements(self) -> Iterator[None]:
+        """As elements(), for as long as the context lasts."""
+        before = torch.get_num_threads()
+        self.elements()
+        try:
+            yield
+        finally:
+            self._give(before)
 
     def rest(self) -> None:
         """Torch's operators have as many threads as they were given."""
