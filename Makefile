@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint clean
 
 demo: $(VENV)/installed
-	$(BIN)/python train.py
+	$(BIN)/python train.py quality=good
 	$(BIN)/python -m radnerf.data.demo speech demo.wav --seconds 8 --seed 1
 	$(BIN)/python render.py portrait=outputs/demo/latest/portrait.safetensors audio=demo.wav out=demo.mp4
 	@echo "The talking portrait is in demo.mp4; outputs/demo/latest/ holds the run."

@@ -20,12 +20,14 @@ def main(config: DictConfig) -> None:
     from radnerf.inference.shared import shared_frames
     from radnerf.inference.video import Sound, VideoWriter
     from radnerf.kernels import set_backend
+    from radnerf.registry import load_plugins
 
     out, audio = Path(config.out), Path(config.audio)
     if any(out.resolve() == Path(source).resolve() for source in (audio, config.portrait)):
         raise UserError(f"out={out} would replace a file that is being read: choose another name.")
     if not isinstance(config.devices, int) or config.devices < 1:
         raise UserError(f"devices={config.devices} must be a whole number from 1.")
+    load_plugins(config.plugins)
     set_backend(config.kernels)
     bundle = PortraitBundle.load(config.portrait)
     video = VideoWriter(out, bundle.fps, Sound.of_file(audio))

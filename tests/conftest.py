@@ -26,11 +26,8 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 import radnerf.team  # noqa: E402
+from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO  # noqa: E402
 from radnerf.data.clip import (  # noqa: E402
-    BACKGROUND,
-    HEAD,
-    NECK,
-    TORSO,
     write_image,
     write_parsing,
     write_transforms,
@@ -83,21 +80,21 @@ def _make_tiny_clip(root: Path, scale: int = 1) -> Path:
     labels[16:, 6:26] = TORSO
     labels[13:17, 13:19] = NECK
     labels[(rows - 8) ** 2 + (columns - 16) ** 2 < 36] = HEAD
-    colours = np.array([[200, 220, 240], [220, 170, 140], [200, 150, 120], [40, 60, 90]], np.uint8)
+    colors = np.array([[200, 220, 240], [220, 170, 140], [200, 150, 120], [40, 60, 90]], np.uint8)
     labels = labels.repeat(scale, 0).repeat(scale, 1)
     height, width = labels.shape
     landmarks = scale * _landmarks()
     for i in range(count):
-        image = colours[labels].copy()
+        image = colors[labels].copy()
         image[0, 0] = i
         write_image(root / "gt_imgs" / f"{i}.jpg", image)
         torso = np.zeros((height, width, 4), np.uint8)
-        torso[12 * scale :, 6 * scale : 26 * scale] = (*colours[TORSO], 255)
+        torso[12 * scale :, 6 * scale : 26 * scale] = (*colors[TORSO], 255)
         write_image(root / "torso_imgs" / f"{i}.png", torso)
         write_parsing(root / "parsing" / f"{i}.png", labels)
         (root / "ori_imgs").mkdir(exist_ok=True)
         np.savetxt(root / "ori_imgs" / f"{i}.lms", landmarks)
-    write_image(root / "bc.jpg", np.full((height, width, 3), colours[BACKGROUND], np.uint8))
+    write_image(root / "bc.jpg", np.full((height, width, 3), colors[BACKGROUND], np.uint8))
     pose = np.array([[0, -1, 0, 0], [0, 0, -1, 3], [1, 0, 0, 0], [0, 0, 0, 1]], np.float32)
     poses = np.repeat(pose[None], count, 0)
     poses[:, 2, 3] = np.linspace(-0.05, 0.05, count)

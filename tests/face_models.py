@@ -12,7 +12,7 @@ from scipy.io import savemat
 from torch import Tensor
 
 ROWS, COLUMNS = 13, 9
-N_IDENTITY, N_EXPRESSION, N_COLOURS = 4, 3, 2
+N_IDENTITY, N_EXPRESSION, N_COLORS = 4, 3, 2
 
 
 def face_arrays(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
@@ -41,8 +41,8 @@ def face_arrays(seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
             "b_exp": _waves(mean, N_EXPRESSION, random).reshape(N_EXPRESSION, -1) * 1e5,
             "sig_exp": np.ones(N_EXPRESSION),
             "mu_tex": (128 + 80 * np.sin(6 * mean + 4 * mean[:, [1, 0, 0]])).ravel(),
-            "b_tex": _waves(mean, N_COLOURS, random).reshape(N_COLOURS, -1) * 255 * 4,
-            "sig_tex": np.ones(N_COLOURS),
+            "b_tex": _waves(mean, N_COLORS, random).reshape(N_COLORS, -1) * 255 * 4,
+            "sig_tex": np.ones(N_COLORS),
         },
         "topology_info": {
             "tris": np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]),
@@ -101,19 +101,19 @@ def write_model(folder: Path, converted: bool = True) -> Path:
 
 
 def draw(
-    points: Tensor, colours: Tensor, triangles: Tensor, focal: Tensor, size: tuple[int, int]
+    points: Tensor, colors: Tensor, triangles: Tensor, focal: Tensor, size: tuple[int, int]
 ) -> Tensor:
     """A rasteriser after the book: every triangle is tried at every pixel's middle."""
     height, width = size
     pixels = focal * points[..., :2] / points[..., 2:] + focal.new_tensor([width / 2, height / 2])
     pictures = []
-    for place, depth, colour in zip(pixels, points[..., 2], colours, strict=True):
+    for place, depth, color in zip(pixels, points[..., 2], colors, strict=True):
         winner, inside = nearest(place.detach(), depth.detach(), triangles, size)
         corners = triangles[winner]
         weights = shares(place[corners], centres(size).to(place))
         weights = weights / depth[corners]
         weights = weights / weights.sum(-1, keepdim=True)
-        rgb = (weights[..., None] * colour[corners]).sum(-2) * inside[..., None]
+        rgb = (weights[..., None] * color[corners]).sum(-2) * inside[..., None]
         pictures.append(torch.cat([rgb, inside[..., None]], -1))
     return torch.stack(pictures)
 

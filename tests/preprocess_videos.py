@@ -62,7 +62,7 @@ def tone(seconds: float, rate: int = 16_000, hertz: float = 440.0) -> np.ndarray
     return 0.4 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
 
 
-def grey_ramp(
+def gray_ramp(
     times: Sequence[float], height: int = 48, width: int = 64, per_second: float = 60.0
 ) -> list[np.ndarray]:
     """Frames whose brightness tells their time: 20 + per_second * time."""
@@ -73,9 +73,9 @@ def grey_ramp(
 
 @pytest.fixture
 def plain_video(tmp_path: Path) -> Path:
-    """Two seconds of 25 grey frames a second with a tone."""
+    """Two seconds of 25 gray frames a second with a tone."""
     times = np.arange(50) / 25
-    return write_video(tmp_path / "plain.mp4", grey_ramp(times), list(times), tone(2.0))
+    return write_video(tmp_path / "plain.mp4", gray_ramp(times), list(times), tone(2.0))
 
 
 def face_68() -> np.ndarray:

@@ -16,11 +16,12 @@ from omegaconf import OmegaConf
 from radnerf.audio import MelExtractor
 from radnerf.errors import UserError
 from radnerf.experiment import run
-from radnerf.losses import PerceptualLips, PortraitLoss, StructuralLips
+from radnerf.experiment.build import ClipFacts, build_stage, portrait_config
+from radnerf.fields.occupancy import OccupancyGrid
+from radnerf.losses import PerceptualLips, StructuralLips
 from radnerf.metrics.lpips import Lpips
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
-from radnerf.rendering.occupancy import OccupancyGrid
 from radnerf.rendering.portrait import Portrait
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -44,15 +45,11 @@ def composed(*overrides: str, folder: Path = CONF, name: str = "train") -> Any:
 
 
 def portrait(config: Any) -> Portrait:
-    parts: Any = OmegaConf.to_container(config.model.portrait, resolve=True)
-    box = [[-1, -1, -1], [1, 1, 1]]
     extractor = instantiate(config.audio.extractor)
     # The others tell their width from files: see tests/audio.
-    parts["audio_net"]["dim"] = extractor.dim if isinstance(extractor, MelExtractor) else 8
-    parts["head"] |= {"n_frames": 3, "box": box}
-    parts["torso"]["n_frames"] = 3
-    parts["head_grid"]["box"] = box
-    return Portrait.from_config(parts)
+    width = extractor.dim if isinstance(extractor, MelExtractor) else 8
+    facts = ClipFacts(width, 3, ((-1.0,) * 3, (1.0,) * 3), (0.0, 0.25))
+    return Portrait.from_config(portrait_config(config, facts))
 
 
 @pytest.mark.parametrize("choice", CHOICES + LIPS)
@@ -63,8 +60,8 @@ def test_every_choice_constructs(
     monkeypatch.setitem(sys.modules, "tinycudann", stand_in())
     config = composed(choice, *GIVEN.get(choice, []))
     built = portrait(config)
-    for name, settings in config.model.stages.items():
-        module = instantiate(settings, portrait=built, budget=Budget(steps=1), _convert_="object")
+    for name in config.model.stages:
+        module = build_stage(config, name, built, Budget(steps=1))
         assert isinstance(module, StageModule) and module.name == name
         assert list(module.trained_parameters())
         module.configure_optimizers()
@@ -78,47 +75,65 @@ def test_every_data_config_is_a_source(choice: str, tmp_path: Path) -> None:
     source = ClipSource(**OmegaConf.to_container(config.data, resolve=True))  # type: ignore[arg-type]
     expected = {"data=demo": "demo", "data=obama": "obama"}.get(choice, "anna")
     assert source.id == expected
-    assert config.minutes > 0
+    assert (
+        set(config.recipe) == set(config.model.stage_fractions) and min(config.recipe.values()) > 0
+    )
+
+
+def weights(*overrides: str) -> dict[str, dict[str, float]]:
+    """Weights of the terms of every stage."""
+    config = composed(*overrides)
+    return {
+        name: {term: float(settings.weight) for term, settings in stage.losses.items()}
+        for name, stage in config.model.stages.items()
+    }
 
 
 def test_losses_differ_by_what_their_name_says() -> None:
-    def loss(*overrides: str) -> PortraitLoss:
-        built = instantiate(composed(*overrides).loss)
-        assert isinstance(built, PortraitLoss)
-        return built
-
-    default, paper = loss(), loss("loss=paper")
-    assert (default.region.weight, paper.region.weight) == (0.003, 0.1)
-    assert paper.distortion.weight == paper.mask.weight == 0
-    assert paper.eye == default.eye and default.eye.control
+    default, paper = weights(), weights("loss=paper")
+    assert list(default["head"]) == ["color", "entropy", "region", "eye", "distortion", "mask"]
+    assert list(default["lips"]) == [*default["head"], "lips"]
+    assert list(default["joint"]) == ["color", "head", "entropy", "eye", "lips"]
+    assert list(default["torso"]) == ["color", "alpha", "entropy"]
+    assert (default["head"]["region"], paper["head"]["region"]) == (0.003, 0.1)
+    assert paper["head"]["distortion"] == paper["lips"]["mask"] == 0
+    assert paper["head"]["eye"] == default["head"]["eye"] > 0
     for name, changed in (("no_region", "region"), ("no_lips", "lips"), ("no_eye", "eye")):
-        variant = loss(f"loss={name}")
-        assert getattr(variant, changed).weight == 0
-        others = {"entropy", "region", "lips", "distortion", "mask", "eye"} - {changed}
-        assert all(getattr(variant, o).weight == getattr(paper, o).weight for o in others)
-    assert not loss("loss=no_eye").eye.control
-    overrides = ("loss.lips.weight=0.5", "loss.region.weight=1", "loss.entropy.weight=0")
-    own = loss("loss=paper", *overrides, "loss.eye.weight=7", "loss/lips=structural")
-    assert (own.lips.weight, own.region.weight, own.entropy.weight) == (0.5, 1, 0)
-    assert own.eye.weight == 7 and isinstance(own.lips, StructuralLips)
+        variant = weights(f"loss={name}")
+        for stage, terms in variant.items():
+            expected = {
+                term: 0.0 if term == changed else weight for term, weight in paper[stage].items()
+            }
+            assert terms == expected, (name, stage)
+    own = weights("loss=paper", "loss.lips.weight=0.5", "loss.region.weight=1", "loss.eye.weight=7")
+    assert own["lips"]["lips"] == own["joint"]["lips"] == 0.5
+    assert own["head"]["region"] == own["lips"]["region"] == 1
+    assert {own[stage]["eye"] for stage in ("head", "lips", "joint")} == {7}
+
+
+def test_the_region_weight_rises_over_the_head_stage_alone() -> None:
+    stages = composed().model.stages
+    head, lips = (instantiate(stages[name].losses.region) for name in ("head", "lips"))
+    assert head.weight_at(0.5) == 0.0015 and lips.weight_at(0.5) == lips.weight_at(0) == 0.003
 
 
 def test_no_eye_reaches_field_and_sampling() -> None:
     model = composed("loss=no_eye").model
-    assert model.portrait.head.eye_control is False
+    assert model.portrait.head.field.eye_control is False
     for stage in ("head", "lips", "joint"):
         sampling = model.stages[stage].sampling
-        assert (sampling.blink_share, sampling.shares.eyes) == (0, 0)
+        assert (sampling.blink_fraction, sampling.fractions.eyes) == (0, 0)
+        assert model.stages[stage].eyes_elsewhere is False
 
 
 def test_lpips_is_used_when_its_weights_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = f"loss.lips.backbone={tmp_path}/none.pth"
-    assert isinstance(instantiate(composed("loss=paper", missing).loss).lips, StructuralLips)
+    assert isinstance(instantiate(composed("loss=paper", missing).loss.lips), StructuralLips)
     monkeypatch.setattr("radnerf.losses.lips.load_lpips", lambda backbone: Lpips())
     there = f"loss.lips.backbone={tmp_path}/there.pth"
-    assert isinstance(instantiate(composed("loss=paper", there).loss).lips, PerceptualLips)
+    assert isinstance(instantiate(composed("loss=paper", there).loss.lips), PerceptualLips)
 
 
 def test_the_default_is_radnerf_on_the_demo() -> None:
@@ -166,34 +181,32 @@ def test_the_triplane_brings_attention_unless_told_otherwise() -> None:
 
 
 def test_the_papers_numbers() -> None:
-    from radnerf.experiment.run import TRAINING, _budgets
+    from radnerf.experiment.plan import TRAINING, budgets
 
     config = composed("experiment=paper")
-    budgets = _budgets(config, list(TRAINING))
-    assert {name: budget.steps for name, budget in budgets.items()} == {
+    found = budgets(config, TRAINING)
+    assert {name: budget.steps for name, budget in found.items()} == {
         "head": 200_000,
         "lips": 50_000,
         "torso": 200_000,
     }
-    assert all(budget.minutes is None for budget in budgets.values())
+    assert all(budget.minutes is None for budget in found.values())
     built = portrait(config)
-    assert built.head.conditioning.ambient.levels.finest_resolution == 2048
-    assert built.head_grid.shape == (128, 128, 128) and type(built.head_grid) is OccupancyGrid
-    assert built.torso.pose_octaves == 4 and not built.torso.tracked
-    assert built.marching.max_samples == 16
-    assert built.marching.step == pytest.approx(2 * 3**0.5 / 128, rel=1e-12)
-    modules = {
-        name: instantiate(
-            config.model.stages[name], portrait=built, budget=budget, _convert_="object"
-        )
-        for name, budget in budgets.items()
-    }
+    head, torso = built.head, built.torso
+    assert head.field.conditioning.ambient.levels.finest_resolution == 2048
+    assert head.field.eye_input == (0.0, 0.25)  # the clip's eye ratios
+    assert head.grid.shape == (128, 128, 128) and type(head.grid) is OccupancyGrid
+    assert torso.field.pose_octaves == 4 and not torso.field.tracked
+    assert not torso.field.normalise_pose
+    assert head.marching.max_samples == 16
+    assert head.marching.step == pytest.approx(2 * 3**0.5 / 128, rel=1e-12)
+    modules = {name: build_stage(config, name, built, budget) for name, budget in found.items()}
     head, lips = modules["head"], modules["lips"]
-    assert head.shown == lips.shown == (0.0, 0.0) and not head.warm_start_steps
+    assert head.landmark_driven == lips.landmark_driven == (0.0, 0.0) and not head.warm_start_steps
     assert (head.rates.grid, head.rates.net) == (5e-3, 5e-4)
     for module in modules.values():
         assert (module.sampling.n_frames, module.sampling.n_rays) == (1, 65_536)
-        assert {k for k, v in vars(module.sampling.shares).items() if v} == {"image"}
+        assert {k for k, v in vars(module.sampling.fractions).items() if v} == {"image"}
     # The lips go on where one decay to 0.05 over both stages has got to, and end where it ends.
     for rate, first in ((lips.rates.grid, 5e-3), (lips.rates.net, 5e-4)):
         assert rate == pytest.approx(first * 0.05**0.8, rel=1e-3)
@@ -202,4 +215,4 @@ def test_the_papers_numbers() -> None:
 
 def test_a_command_line_still_has_the_last_word_over_an_experiment() -> None:
     config = composed("experiment=paper", "steps=90", "model.hidden=32")
-    assert config.steps == 90 and config.model.portrait.head.hidden == 32
+    assert config.steps == 90 and config.model.portrait.head.field.hidden == 32

@@ -5,12 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
@@ -25,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from radnerf import sweep
 from radnerf.errors import UserError
-from radnerf.programs import INTERRUPTED, tell
+from radnerf.runtime import signals
+from radnerf.runtime.programs import INTERRUPTED, tell
 
 failed_jobs: list[sweep.Job] = []  # of a sweep, in this process
 
@@ -48,10 +47,7 @@ def run(
     # OpenMP threads spin long for work by default, which slows training tenfold on a busy machine;
     # about 20 microseconds are enough on a quiet one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    signal.signal(signal.SIGTERM, _exit_on_signal)
-    signal.signal(signal.SIGUSR1, _exit_on_signal)  # Slurm's warning, see docs/devices.md
-    # A script started in the background by a shell would ignore Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals.heed()
     script = Path(task.__code__.co_filename).resolve()
     config = script.parent / "conf" / config_name
     try:
@@ -96,9 +92,10 @@ def _guarded(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
 def _job(task: Callable[[DictConfig], Any], config: DictConfig, job: sweep.Job) -> Any:
     """A job of a sweep: its result, or NaN (no optimum of any search) when it fails."""
+    signals.heed()  # a launcher may have started this process for the job
     job.note("running")
     try:
-        sweep.share_cores()
+        sweep.distribute_cores()
         result = task(config)
     except Exception as error:
         try:
@@ -241,8 +238,3 @@ def _help(script: str) -> str:
 def _fail(sentence: str) -> NoReturn:
     tell(sentence)
     sys.exit(1)
-
-
-def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
-    """Leave by an exception, so that half-written files are removed on the way."""
-    sys.exit(128 + number)

@@ -13,6 +13,8 @@ from radnerf.errors import UserError
 
 UNFINISHED = ".part"  # in the name of a file that a killed process may leave behind
 
+_passing: set[Path] = set()  # files and folders of this process that no exception may outlive
+
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
@@ -20,6 +22,29 @@ def alone(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def passing(path: Path) -> Iterator[Path]:
+    """A file or folder that is gone when the block ends, whether it was made or not."""
+    _passing.add(path)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        _passing.discard(path)
+
+
+def now_passing() -> list[Path]:
+    """What a process that ends without leaving its blocks has to remove."""
+    return list(_passing)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -35,12 +60,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.{os.getpid()}{UNFINISHED}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        try:
+        with passing(part):
+            part.touch()
             yield part
             part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror or error}): free some space or choose "
@@ -59,11 +82,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise UserError(f"{path} exists: choose another folder, or take this one away first.")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.mkdir(parents=True)
-        try:
+        with passing(part):
+            part.mkdir(parents=True)
             yield part
             part.rename(path)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror or error}).") from error

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+
+from radnerf.files import whole_file
 
 NOTE = "job.json"
 
@@ -38,10 +39,8 @@ class Job:
         """Write the job's state, whole or not at all."""
         self.status, self.error = status, error
         folder = Path(self.folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{NOTE}.{os.getpid()}"
-        temporary.write_text(json.dumps(asdict(self), indent=1))
-        temporary.replace(folder / NOTE)
+        with whole_file(folder / NOTE) as part:
+            part.write_text(json.dumps(asdict(self), indent=1))
 
 
 def overrides() -> list[str]:
@@ -63,7 +62,7 @@ def current_job(script: str = "train.py") -> Job | None:
     )
 
 
-def share_cores() -> None:
+def distribute_cores() -> None:
     """Give each of a sweep's parallel jobs on this machine its part of the cores."""
     n_jobs = int(HydraConfig.get().launcher.get("n_jobs") or 1)
     if n_jobs == 1:

@@ -49,10 +49,10 @@ class Conditioning:
     """What drives a portrait, one row a frame."""
 
     audio: Float[Tensor, "f 8 16 c"]  # feature windows of frames t-4 .. t+3
-    eye: Float[Tensor, " f"]  # eye opening, percent of the image area
+    eye: Float[Tensor, " f"]  # opening of the eyes: 0 shut, 1 as this person has them open
     pose: Float[Tensor, "f 6"]  # head pose: Euler XYZ in radians, translation in world units
     index: Int[Tensor, " f"]  # training frame of the appearance code; -1 for the zero code
-    torso: Float[Tensor, "f 3"]  # shift and turn of the torso in the image, geometry/motion.py
+    torso: Float[Tensor, "f 3"]  # shift and rotation of the torso in the image, geometry/motion.py
 
 
 @dataclass
@@ -92,7 +92,11 @@ class RenderOutput:
     alpha: Float[Tensor, " n"]
     ambient: Float[Tensor, " n"]  # accumulated |ambient| of the field
     depth: Float[Tensor, " n"]
-    weights: Float[Tensor, " m"]  # of the samples
+    weights: Float[Tensor, " m"] | None = None  # of the samples, if there are any
+
+    def over(self, behind: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Pixels with something behind the head."""
+        return self.rgb + behind * (1 - self.alpha[:, None])
 
 
 @dataclass
@@ -102,8 +106,8 @@ class Batch:
     rays: Rays
     xy: Float[Tensor, "n 2"]  # pixel centres in [-1, 1], x right, y down
     target: Float[Tensor, "n 3"]  # the true frame
-    behind: Float[Tensor, "n 3"]  # true torso over the background plate
-    background: Float[Tensor, "n 3"]  # the background plate alone
+    behind: Float[Tensor, "n 3"]  # true torso over the background
+    background: Float[Tensor, "n 3"]  # the background alone
     torso_alpha: Float[Tensor, " n"]  # true torso coverage
     head: Bool[Tensor, " n"]  # parsed as head
     face: Bool[Tensor, " n"]  # inside the face rectangle

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from radnerf.audio import HOP, MelExtractor, extractors
+from radnerf.audio import MelExtractor, extractors
 from radnerf.audio.chunks import in_chunks
+from radnerf.conventions import HOP
 
 REACH = 1000  # samples that a step of `local` hears on either side of its own
 

@@ -14,8 +14,9 @@ import torch
 from omegaconf import OmegaConf
 from scipy.signal import correlate2d, get_window
 
-from radnerf.audio import HOP, make_extractor
+from radnerf.audio import make_extractor
 from radnerf.audio.deepspeech import DeepSpeechExtractor, read_checkpoint
+from radnerf.conventions import HOP
 from radnerf.errors import UserError
 
 HIDDEN, N_LAYERS, N_CHARACTERS = 3, 2, 29

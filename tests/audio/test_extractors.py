@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from radnerf.audio import HOP, MelExtractor
+from radnerf.audio import MelExtractor
+from radnerf.conventions import HOP
 
 
 def tone(hz: float, amplitude: float = 0.1, seconds: float = 1.0) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from radnerf.audio import load_audio, normalise_loudness
-from radnerf.audio.load import SPEECH_LEVEL_DB
+from radnerf.audio.loudness import SPEECH_LEVEL_DB
 from radnerf.errors import UserError
 
 RATE = 44_100

@@ -9,8 +9,8 @@ from inference.fakes import FakePortrait, make_bundle, write_wav
 from radnerf.audio import FeatureFile, clip_features, precomputed_windows, windows
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
-from radnerf.inference import driver as driver_module
-from radnerf.inference.driver import Driver
+from radnerf.inference.file_driver import FileDriver
+from radnerf.inference.stream_driver import StreamDriver
 
 
 def test_windows_and_steps_are_read(tmp_path: Path) -> None:
@@ -83,8 +83,7 @@ def test_its_portrait_wants_features_of_the_same_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakePortrait()
-    monkeypatch.setattr(driver_module, "load_portrait", lambda bundle: fake)
-    monkeypatch.setattr(driver_module, "frame_renderer", fake.renderer)
+    fake.stand_in(monkeypatch)
     settings = FeatureFile("/somewhere/aud_eo.npy").settings
     assert settings == {"name": "features", "file": "aud_eo.npy"}
     bundle = make_bundle(extractor=settings, portrait={"audio_net": {"dim": 44}})
@@ -92,10 +91,12 @@ def test_its_portrait_wants_features_of_the_same_kind(
     np.save(tmp_path / "a_eo.npy", np.ones((10, 16, 44), np.float32))
     np.save(tmp_path / "a_hu.npy", np.ones((10, 16, 1024), np.float32))
 
-    assert len(list(Driver(bundle, wav, features=tmp_path / "a_eo.npy"))) == 10
-    with pytest.raises(UserError, match=r"cannot hear.*features=FILE"):
-        Driver(bundle, wav)
+    assert len(list(FileDriver(bundle, wav, features=tmp_path / "a_eo.npy"))) == 10
+    with pytest.raises(UserError, match=r"makes none of sound.*features=FILE"):
+        FileDriver(bundle, wav)
+    with pytest.raises(UserError, match=r"cannot follow live sound: render a file"):
+        StreamDriver(bundle)
     with pytest.raises(UserError, match="1024 wide and the portrait learned from 44"):
-        Driver(bundle, wav, features=tmp_path / "a_hu.npy")
-    with pytest.raises(UserError, match="hears by itself"):
-        Driver(make_bundle(), wav, features=tmp_path / "a_eo.npy")
+        FileDriver(bundle, wav, features=tmp_path / "a_hu.npy")
+    with pytest.raises(UserError, match="makes them of the audio"):
+        FileDriver(make_bundle(), wav, features=tmp_path / "a_eo.npy")

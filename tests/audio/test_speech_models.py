@@ -12,12 +12,12 @@ import torch
 from audio import tiny_models
 from inference.fakes import FakePortrait, make_bundle, write_wav
 
-from radnerf.audio import HOP, clip_features, make_extractor, model_files
+from radnerf.audio import clip_features, make_extractor, model_files
 from radnerf.audio.neural import NeuralExtractor
 from radnerf.audio.speech_models import HubertExtractor, Wav2Vec2Extractor, WhisperExtractor
+from radnerf.conventions import HOP
 from radnerf.errors import UserError
-from radnerf.inference import driver as driver_module
-from radnerf.inference.driver import Driver
+from radnerf.inference.file_driver import FileDriver
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is missing: pip install 'radnerf[speech]'"
@@ -67,7 +67,7 @@ def test_hubert_is_the_packages_own(models: Path, layer: int | None) -> None:
     wave = speech(16_000)
     normalised = transformers.Wav2Vec2FeatureExtractor()(wave, sampling_rate=16_000).input_values[0]
     model = transformers.HubertModel.from_pretrained(models / "hubert").eval()
-    # A state hears 400 samples, 40 more on either side than its step has.
+    # A state sees 400 samples, 40 more on either side than its step has.
     sound = torch.from_numpy(np.pad(normalised, 40))[None]
     with torch.no_grad():
         output = model(sound, output_hidden_states=True)
@@ -103,7 +103,7 @@ def test_whisper_gives_the_packages_encoder_states(models: Path) -> None:
 
 
 def test_chunks_of_a_local_model_are_the_whole(tmp_path: Path) -> None:
-    # Without attention and with layer norms, a state hears 8 steps to either side.
+    # Without attention and with layer norms, a state sees 8 steps to either side.
     changes = {"num_hidden_layers": 0, "feat_extract_norm": "layer"}
     folder = str(tiny_models.save_hubert(tmp_path / "hubert", **changes))
     wave = speech(100 * HOP + 7)
@@ -244,20 +244,40 @@ def test_a_portrait_speaks_again_when_its_model_moved(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakePortrait()
-    monkeypatch.setattr(driver_module, "load_portrait", lambda bundle: fake)
-    monkeypatch.setattr(driver_module, "frame_renderer", fake.renderer)
+    fake.stand_in(monkeypatch)
     old = shutil.copytree(models / "hubert", tmp_path / "old")
     settings = HubertExtractor(model=str(old), **CPU).settings
     bundle = make_bundle(extractor=settings, portrait={"audio_net": {"dim": 16}})
     wav = write_wav(tmp_path / "a.wav", 0.4, 16_000)
-    expected = Driver(bundle, wav, device="cpu").windows
-    assert expected.shape == (10, 16, 16)
+    expected = list(FileDriver(bundle, wav, device="cpu").codes())
+    assert len(expected) == 10
 
     old.rename(tmp_path / "new")
     with pytest.raises(UserError, match=r"There is no speech model .*old.*extractor\.model=/path"):
-        Driver(bundle, wav, device="cpu")
-    moved = Driver(bundle, wav, device="cpu", extractor={"model": str(tmp_path / "new")})
-    assert torch.equal(moved.windows, expected)
+        FileDriver(bundle, wav, device="cpu")
+    moved = FileDriver(bundle, wav, device="cpu", extractor={"model": str(tmp_path / "new")})
+    assert torch.equal(torch.stack(list(moved.codes())), torch.stack(expected))
     narrow = make_bundle(extractor=settings, portrait={"audio_net": {"dim": 40}})
     with pytest.raises(UserError, match="16 wide and the portrait learned from 40"):
-        Driver(narrow, wav, device="cpu", extractor={"model": str(tmp_path / "new")})
+        FileDriver(narrow, wav, device="cpu", extractor={"model": str(tmp_path / "new")})
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wav2vec2", "whisper"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_streamed_features_do_not_depend_on_the_pieces(
+    models: Path, kind: str, recorded: bool
+) -> None:
+    made = extractor(models, kind, chunk_s=0.3, margin_s=0.1)
+    wave = speech(2 * 16_000 + 99)
+    prototype = made.stream((lambda: [wave]) if recorded else None)
+    streamed = []
+    for length in (1000, 12_345, len(wave)):
+        stream = prototype.fresh()
+        parts = [stream.push(wave[i : i + length]) for i in range(0, len(wave), length)]
+        streamed.append(np.concatenate([*parts, stream.end()]))
+    assert all(np.array_equal(other, streamed[0]) for other in streamed)
+    assert streamed[0].shape == (101, made.dim)
+    if recorded:
+        assert np.array_equal(streamed[0], made(wave)), "those of the whole recording"
+    # A live stream gives the steps of 0.2 s when the margin and the edge after them are known.
+    assert prototype.needed(0) == (15 if recorded else 10) * HOP + 5 * HOP + made.edges[1]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from radnerf.audio import HOP, MelExtractor, StreamState, attention_windows, stream, windows
+from radnerf.audio import MelExtractor, WindowStream, attention_windows, windows
+from radnerf.conventions import HOP
 
 
 def test_a_frame_sees_the_sixteen_steps_around_its_start() -> None:
@@ -37,12 +38,12 @@ def test_thirty_frames_a_second_stay_in_time() -> None:
     assert windows(features, 60, fps=30.0)[30, 8, 0] == 50  # one second in
 
 
-def test_a_lead_looks_that_much_later() -> None:
+def test_an_offset_looks_that_much_later() -> None:
     features = np.arange(1, 101, dtype=np.float32)[:, None]
-    later = windows(features, 50, lead=0.22)  # 11 steps
+    later = windows(features, 50, audio_offset=0.22)  # 11 steps
     assert later[0, :, 0].tolist() == list(range(4, 20))  # steps 3 .. 18 hold 4 .. 19
     assert later[45, :, 0].tolist() == [*range(94, 101), *[0] * 9]
-    assert np.array_equal(windows(features, 40, lead=-0.04)[1:], windows(features, 39))
+    assert np.array_equal(windows(features, 40, audio_offset=-0.04)[1:], windows(features, 39))
 
 
 def test_attention_sees_four_frames_back_and_three_ahead() -> None:
@@ -56,29 +57,29 @@ def test_attention_sees_four_frames_back_and_three_ahead() -> None:
     ]
 
 
-@pytest.mark.parametrize("samples", [1, 5 * HOP, 16_000, 16_001, 33_333])
-@pytest.mark.parametrize("chunk", [100, 640, 5000, 50_000])
-@pytest.mark.parametrize("lead", [0.0, 0.1, 0.16])
-def test_streamed_windows_are_those_of_the_whole(samples: int, chunk: int, lead: float) -> None:
+@pytest.mark.parametrize("samples", [1, 5 * HOP, 16_001, 33_333])
+@pytest.mark.parametrize("length", [100, 640, 5000, 50_000])
+@pytest.mark.parametrize(("fps", "offset"), [(25.0, 0.0), (25.0, 0.1), (30.0, 0.16), (24.0, 0.4)])
+def test_streamed_windows_are_those_of_the_whole(
+    samples: int, length: int, fps: float, offset: float
+) -> None:
     extractor = MelExtractor(dim=8)
     wave = 0.1 * np.random.default_rng(samples).standard_normal(samples).astype(np.float32)
-    state, parts = StreamState.start(extractor, lead), []
-    for start in range(0, samples, chunk):
-        part, state = stream(extractor, state, wave[start : start + chunk])
-        parts.append(part)
-    part, _ = stream(extractor, state, wave[:0], last=True)
-    streamed = np.concatenate([*parts, part])
-    whole = windows(extractor(wave), len(streamed), lead=lead)
-    assert len(streamed) == -(-samples // (2 * HOP))
-    np.testing.assert_allclose(streamed, whole, atol=1e-5)
+    n_frames = round(samples / 16_000 * fps)
+    stream = WindowStream(extractor.stream(), fps, offset)
+    parts = []
+    for start in range(0, samples, length):
+        parts.append(stream.push(wave[start : start + length]))
+        known, given = min(samples, start + length), sum(map(len, parts))
+        assert known < stream.needed(given)
+        assert given == 0 or stream.needed(given - 1) <= known
+    streamed = np.concatenate([*parts, stream.end(n_frames)])
+    np.testing.assert_array_equal(streamed, windows(extractor(wave), n_frames, fps, offset))
 
 
-def test_a_stream_keeps_little_and_answers_in_time() -> None:
-    extractor = MelExtractor()
-    state, given = StreamState.start(extractor), 0
-    for second in range(1, 11):
-        part, state = stream(extractor, state, np.zeros(16_000, np.float32))
-        given += len(part)
-        assert given >= 25 * second - 5  # 160 ms ahead and the context of a step
-    assert len(state.wave) < 4 * HOP
-    assert len(state.features) <= 16
+def test_a_stream_keeps_little() -> None:
+    stream = WindowStream(MelExtractor().stream())
+    for _ in range(10):
+        stream.push(np.zeros(16_000, np.float32))
+    assert len(stream.features._sound) < 4 * HOP
+    assert len(stream._steps) <= 16

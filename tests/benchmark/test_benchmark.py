@@ -28,8 +28,8 @@ from radnerf.benchmark.report import KEYS, SIZE_KEYS, Report, complete, failures
 from radnerf.benchmark.startup import benchmark_startup
 from radnerf.benchmark.timing import measure
 from radnerf.benchmark.training import benchmark_training
+from radnerf.kernels.shade import shade
 from radnerf.rendering.portrait import Portrait
-from radnerf.rendering.shade import shade
 from radnerf.types import RenderOutput
 
 CPU = torch.device("cpu")
@@ -71,7 +71,9 @@ def twin(monkeypatch: pytest.MonkeyPatch) -> None:
         reference = import_module(f"radnerf.kernels.{op}.reference")
         for name in names:
             monkeypatch.setattr(f"radnerf.kernels.{op}.cpu.{name}", getattr(reference, name))
-    monkeypatch.setattr("radnerf.rendering.frame_cpu.lacks", lambda portrait: "it is left out")
+    monkeypatch.setattr(
+        "radnerf.kernels.frame.cpu.unsupported_reason", lambda scene: "it is left out"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,7 @@ def test_everything_promised_is_written(
     without_reason = [k for k, v in report.items() if v is None and f"{k}.reason" not in report]
     assert without_reason == []
     unmeasured = {key for key in promised if report[key] is None}
-    assert all(key.endswith(".triton") or "16bit" in key for key in unmeasured)
+    assert [k for k in unmeasured if not k.endswith(".triton") and "16bit" not in k] == []
     assert report["portrait"] == "p.safetensors" and not failures(report)
     assert "frames/s" in capsys.readouterr().out
 
@@ -145,11 +147,11 @@ def test_frames_and_steps_are_refused_too(
     report = benchmark_training(subject, CONF, "auto", 0.0, 64, refused="sh_encode is wrong")
     assert report["train.steps_per_s.reason"] == "sh_encode is wrong"
 
-    def wrong(*given: Any) -> RenderOutput:
-        out = shade(*given)
-        return replace(out, rgb=1 + out.rgb)
+    def wrong(*given: Any) -> RenderOutput | None:
+        out = shade(*given)  # None: the reference, which is right
+        return None if out is None else replace(out, rgb=1 + out.rgb)
 
-    monkeypatch.setattr("radnerf.rendering.head.shade", wrong)
+    monkeypatch.setattr("radnerf.heads.marching.shade", wrong)
     report = complete(benchmark_frames(subject, "auto", 0.0, (16,)), (16,))
     assert all(report[key] is None for key in speeds)
     assert "parity.frame.psnr_db" in failures(report)
@@ -193,7 +195,7 @@ def test_the_gpu_is_waited_for_inside_the_clock(monkeypatch: pytest.MonkeyPatch)
 def test_the_stand_in_is_a_head_and_says_what_it_is() -> None:
     subject = stand_in(CONF, CPU)
     assert "stand-in" in subject.name
-    assert 0.05 < subject.portrait.head_grid.occupied_share < 0.3
+    assert 0.05 < subject.portrait.head.grid.occupied_fraction < 0.3
 
 
 def test_a_process_of_its_own_starts_without_a_compiler(portrait: Path) -> None:

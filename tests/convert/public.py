@@ -148,7 +148,7 @@ def sigmoid(x):
 
 
 def head(state, x, d, code, eye):
-    """Density, colour and audio coordinate of one point, as at test."""
+    """Density, color and audio coordinate of one point, as at test."""
     space = lookup(state, "encoder", x)
     ambient = np.tanh(mlp(state, "ambient_net", np.concatenate([space, code])))
     moved = lookup(state, "encoder_ambient", ambient)
@@ -161,7 +161,7 @@ def head(state, x, d, code, eye):
 
 
 def torso(state, row, column, size, pose):
-    """Alpha and colour of one pixel, as at test."""
+    """Alpha and color of one pixel, as at test."""
     point = 0.8 * np.array([row / (size[0] - 1) * 2 - 1, column / (size[1] - 1) * 2 - 1])
     encoded = frequencies(point, 10)
     inputs = np.concatenate([encoded, frequencies(pose, 4), of(state, "individual_codes_torso")[0]])

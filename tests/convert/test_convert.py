@@ -13,7 +13,7 @@ from radnerf.convert.checkpoint import read_checkpoint
 from radnerf.convert.portrait import extractor_settings
 from radnerf.errors import UserError
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import load_portrait
+from radnerf.inference.performer import load_portrait
 from radnerf.rendering.frame import PlainFrameRenderer, frame_renderer
 
 
@@ -79,7 +79,7 @@ def test_a_whole_checkpoint(checkpoint, clip, tmp_path, capsys):
     for part in ("head, torso and audio net", "step 200000", "32 x 24", "44 wide", "wav2vec2"):
         assert part in said.out
     bundle = PortraitBundle.load(out)
-    assert (bundle.n_train, len(bundle.poses), bundle.lead) == (20, 22, 0.0)
+    assert (bundle.n_train, len(bundle.poses), bundle.audio_offset) == (20, 22, 0.0)
     assert bundle.extractor["model"] == "cpierse/wav2vec2-large-xlsr-53-esperanto"
     portrait = load_portrait(bundle).eval()
     plain = frame(portrait, bundle, PlainFrameRenderer)

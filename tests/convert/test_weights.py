@@ -37,12 +37,11 @@ def portrait(state):
 
 
 def head_values(portrait, points, directions, code, eye):
-    state = portrait.head.state(
-        torch.tensor(code)[None], torch.tensor([eye]).double(), torch.tensor([-1])
-    )
+    head = portrait.head.field
+    state = head.state(torch.tensor(code)[None], torch.tensor([eye]).double(), torch.tensor([-1]))
     frame = torch.zeros(len(points), dtype=torch.long)
     with torch.no_grad():
-        return portrait.head(torch.tensor(points), torch.tensor(directions), frame, state)
+        return head(torch.tensor(points), torch.tensor(directions), frame, state)
 
 
 def inputs(seed, n=12):
@@ -65,7 +64,10 @@ def agrees(state, portrait, eye, shown_eye):
 
 
 def test_head(state, portrait):
-    agrees(state, portrait, eye=0.17, shown_eye=0.17)
+    agrees(state, portrait, eye=0.17, shown_eye=0.17 / 0.25)  # of the public open eye
+    checkpoint = Checkpoint(state, None, None)
+    own = to_portrait(checkpoint, (40, 40), n_frames=20, eye_range=(0.05, 0.21)).double()
+    agrees(state, own, eye=0.17, shown_eye=0.75)
 
 
 def test_head_without_eye_control_and_codes(state):
@@ -80,11 +82,11 @@ def test_torso(state, portrait):
     pose = rng.normal(size=6) * [0.1, 0.1, 0.1, 1, 1, 1]
     pixels = rng.integers(0, 40, (16, 2))
     truth = [public.torso(state, row, column, SIZE, pose) for row, column in pixels]
-    driven = portrait.torso.state(torch.tensor(pose)[None], torch.tensor([-1]))
+    driven = portrait.torso.field.state(torch.tensor(pose)[None], torch.tensor([-1]))
     x, y = pixels[:, 1], pixels[:, 0]
     xy = torch.tensor((np.stack([x, y], 1) + 0.5) / 40 * 2 - 1)
     with torch.no_grad():
-        rgb, alpha = portrait.torso(xy, torch.zeros(16, dtype=torch.long), driven)
+        rgb, alpha = portrait.torso.field(xy, torch.zeros(16, dtype=torch.long), driven)
     assert np.std([a for a, _ in truth]) > 0.05
     np.testing.assert_allclose(alpha.numpy(), [a for a, _ in truth], atol=1e-5)
     np.testing.assert_allclose(rgb.numpy(), [c for _, c in truth], atol=1e-5)
@@ -94,7 +96,7 @@ def test_torso_is_asked_where_the_public_code_asks_it(state, portrait):
     truth = [[public.torso_shown(state, i, j, SIZE) for j in range(40)] for i in range(40)]
     rows, columns = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
     xy = (torch.stack([columns, rows], -1).view(-1, 2) + 0.5) / 40 * 2 - 1
-    ours = portrait.torso_grid.occupied_at(xy).view(40, 40).numpy()
+    ours = portrait.torso.grid.occupied_at(xy).view(40, 40).numpy()
     assert 0.1 < np.mean(truth) < 0.95
     np.testing.assert_array_equal(ours, truth)
 
@@ -110,15 +112,15 @@ def test_occupancy(state, portrait):
     rng = np.random.default_rng(4)
     points = rng.uniform([-1, -0.5, -1], [1, 0.5, 1], (300, 3))
     truth = [public.occupied(state, ((p + 1) / 2 * 128).astype(int).tolist()) for p in points]
-    ours = portrait.head_grid.occupied_at(torch.tensor(points))
+    ours = portrait.head.grid.occupied_at(torch.tensor(points))
     assert ours.tolist() == truth
     outside = torch.tensor([[0.0, 0.51, 0.0], [0.0, -0.51, 0.0]])
-    assert not portrait.head_grid.occupied_at(outside).any()
+    assert not portrait.head.grid.occupied_at(outside).any()
 
 
 def test_head_alone_has_no_torso(state):
     portrait = converted(public.state_dict(torso=False))
-    assert not portrait.torso_grid.occupied.any()
+    assert not portrait.torso.grid.occupied.any()
 
 
 @pytest.mark.parametrize(

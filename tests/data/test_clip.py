@@ -5,10 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
+from radnerf.conventions import HEAD, TORSO
 from radnerf.data.clip import (
-    HEAD,
     PUBLIC_HEAD_BOX,
-    TORSO,
     Clip,
     eye_ratio,
     face_rectangle,
@@ -30,7 +29,7 @@ def test_opens_what_the_public_tools_write(tiny_clip: Path) -> None:
     assert clip.torso(0)[20, 10, 3] == 255 and clip.torso(0)[0, 0, 3] == 0
 
 
-def test_public_parsing_colours(tiny_clip: Path) -> None:
+def test_public_parsing_colors(tiny_clip: Path) -> None:
     bgr = cv2.imread(str(tiny_clip / "parsing" / "0.png"))
     assert bgr[8, 16].tolist() == [255, 0, 0] and bgr[20, 10].tolist() == [0, 0, 255]
 

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from radnerf.audio import MelExtractor
-from radnerf.data.clip import HEAD, Clip
+from radnerf.conventions import HEAD
+from radnerf.data.clip import Clip
 from radnerf.data.datamodule import BLOCK_STEPS, ClipDataModule, FrameStream, Sampling
 from radnerf.data.frames import FrameStore
-from radnerf.data.sampling import RegionShares
+from radnerf.data.sampling import RegionFractions
 from radnerf.types import Batch
 
 
@@ -139,11 +140,11 @@ def test_whole_frame_is_the_frame(data: ClipDataModule) -> None:
     assert torch.allclose(batch.rays.origins[pixel], torch.tensor([0.0, 3.0, 0.05]), atol=1e-6)
 
 
-def test_behind_is_the_torso_over_the_plate(data: ClipDataModule) -> None:
+def test_behind_is_the_torso_over_the_background(data: ClipDataModule) -> None:
     batch = data.whole_frame(0)
     behind = batch.behind.view(24, 32, 3)
-    plate = data.frames.background.float() / 255
-    assert torch.allclose(behind[2, 2], plate[2, 2])
+    background = data.frames.background.float() / 255
+    assert torch.allclose(behind[2, 2], background[2, 2])
     assert torch.allclose(behind[20, 10] * 255, torch.tensor([40.0, 60.0, 90.0]))
 
 
@@ -151,12 +152,12 @@ def test_shares_draw_where_they_say(data: ClipDataModule) -> None:
     frame = torch.tensor([3, 9])
     generator = torch.Generator().manual_seed(0)
     for name, rectangles in (("lips", data.frames.lips), ("eyes", data.frames.eyes)):
-        shares = RegionShares(**{name: 1.0})
-        slot, row, column = data.sampler.draw(frame, 400, shares, generator)
+        fractions = RegionFractions(**{name: 1.0})
+        slot, row, column = data.sampler.draw(frame, 400, fractions, generator)
         assert slot.bincount().tolist() == [200, 200]
         top, bottom, left, right = rectangles[frame][slot].unbind(-1)
         assert ((row >= top) & (row < bottom) & (column >= left) & (column < right)).all()
-    slot, row, column = data.sampler.draw(frame, 400, RegionShares(head=1.0), generator)
+    slot, row, column = data.sampler.draw(frame, 400, RegionFractions(head=1.0), generator)
     grown = torch.nn.functional.max_pool2d(
         (data.frames.labels[:20] == HEAD).any(0).float()[None], 3, 1, 1
     )[0]
@@ -182,8 +183,8 @@ def test_the_next_step_is_drawn_ahead_where_the_host_would_wait(
     data: ClipDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = torch.device("cpu")
-    shares = RegionShares(head=0.5, lips=0.5)
-    data.use(Sampling(n_frames=4, n_rays=80, shares=shares, patch_every=3), first_step=5)
+    fractions = RegionFractions(head=0.5, lips=0.5)
+    data.use(Sampling(n_frames=4, n_rays=80, fractions=fractions, patch_every=3), first_step=5)
     steps = [drawn for _, drawn in zip(range(4), data.train_dataloader(), strict=False)]
     expected = [data.transfer_batch_to_device(drawn, device, 0) for drawn in steps]
     monkeypatch.setattr("radnerf.data.datamodule.host_waits", lambda device: True)
@@ -199,7 +200,7 @@ def test_the_next_step_is_drawn_ahead_where_the_host_would_wait(
         for name in ("xy", "target", "behind", "face"):
             assert torch.equal(getattr(ahead, name), getattr(one, name))
         assert torch.equal(ahead.conditioning.audio, one.conditioning.audio)
-    data.use(Sampling(n_frames=4, n_rays=40, shares=shares), first_step=9)
+    data.use(Sampling(n_frames=4, n_rays=40, fractions=fractions), first_step=9)
     first = next(iter(data.train_dataloader()))
     assert len(data.transfer_batch_to_device(first, device, 0).xy) == 40
     data.n_rays = 16  # too late for the step that is drawn already, or soon will be

@@ -13,16 +13,8 @@ import torch
 from scipy.io import wavfile
 from scipy.ndimage import gaussian_filter1d
 
-from radnerf.data.clip import (
-    BACKGROUND,
-    HEAD,
-    NECK,
-    OUTER_EYE_DISTANCE,
-    TORSO,
-    Clip,
-    eye_ratio,
-    read_image,
-)
+from radnerf.conventions import BACKGROUND, HEAD, NECK, OUTER_EYE_DISTANCE, TORSO
+from radnerf.data.clip import Clip, eye_ratio, read_image
 from radnerf.data.demo import make_demo_clip, write_demo_clip, write_demo_video
 from radnerf.data.demo.__main__ import main
 from radnerf.data.demo.character import bake, face, scene

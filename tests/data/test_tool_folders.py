@@ -256,9 +256,9 @@ def test_both_splits_have_one_camera(tiny_clip: Path) -> None:
         Clip.open(tiny_clip)
 
 
-def test_the_plate_comes_to_the_size_of_the_frames(tiny_clip: Path) -> None:
-    plate = np.full((48, 64, 3), (10, 20, 30), np.uint8)
-    cv2.imwrite(str(tiny_clip / "bc.jpg"), plate)
+def test_the_background_comes_to_the_size_of_the_frames(tiny_clip: Path) -> None:
+    background = np.full((48, 64, 3), (10, 20, 30), np.uint8)
+    cv2.imwrite(str(tiny_clip / "bc.jpg"), background)
     assert Clip.open(tiny_clip).background().shape == (24, 32, 3)
 
 

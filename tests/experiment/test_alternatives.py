@@ -12,19 +12,18 @@ from hydra import compose, initialize_config_dir
 from radnerf.data.clip import Clip
 from radnerf.experiment import run
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import Driver
+from radnerf.inference.file_driver import FileDriver
 
 CONF = Path(__file__).parents[2] / "conf"
 QUICK = (
     "data=clip",
-    "minutes=null",
     "steps=8",
     "logger=none",
     "previews=0",
     "stages=[preprocess,head,lips,torso,joint]",
-    "model.portrait.marching.max_samples=8",
+    "model.max_samples=8",
     "model.stages.head.warm_start_steps=10",
-    "model.portrait.head_grid.shape=[12,12,12]",
+    "head.grid.shape=[12,12,12]",
     *(f"model.stages.{name}.sampling.n_frames=2" for name in ("head", "lips", "torso", "joint")),
     *(f"model.stages.{name}.sampling.n_rays=64" for name in ("head", "lips", "torso", "joint")),
 )
@@ -55,7 +54,7 @@ def test_a_run_ends_in_a_portrait_that_speaks(
 ) -> None:
     bundle = portrait_of(tiny_clip, tmp_path, *choices)
     assert torch.equal(bundle.poses, torch.from_numpy(Clip.open(tiny_clip).poses))
-    driver = Driver(bundle, tiny_clip / "aud.wav", eyes="0.25")
+    driver = FileDriver(bundle, tiny_clip / "aud.wav", eyes="0.25")
     assert next(iter(driver)).shape == (24, 32, 3)
 
 

@@ -14,10 +14,10 @@ from radnerf import kernels
 from radnerf.audio import MelExtractor
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.experiment import run
+from radnerf.experiment.build import build_portrait
 from radnerf.experiment.compile import compile_ahead
-from radnerf.experiment.run import portrait_for
+from radnerf.heads import RadianceHead
 from radnerf.kernels import numba_runtime
-from radnerf.rendering.portrait import Portrait
 from radnerf.types import Rays
 
 
@@ -38,7 +38,7 @@ def test_training_compiles_nothing_more(
     kernels.set_backend("cpu")
     data = ClipDataModule(tiny_clip, MelExtractor())
     data.setup()
-    portrait = portrait_for(config, data)
+    portrait = build_portrait(config, data)
     before = tiny.digest(portrait)
     random = torch.get_rng_state()
     compile_ahead(portrait, data, "cpu")
@@ -57,16 +57,16 @@ def test_what_triton_compiles_anew_for_is_called(
     kernels.set_backend("reference")
     data = ClipDataModule(tiny_clip, MelExtractor())
     data.setup()
-    portrait = portrait_for(tiny.config(tiny_clip, tmp_path), data)
+    portrait = build_portrait(tiny.config(tiny_clip, tmp_path), data)
     called = []
 
-    def noted(self: Portrait, rays: Rays, *arguments: Any) -> Any:
-        rendered = render_head(self, rays, *arguments)
+    def noted(self: RadianceHead, rays: Rays, *arguments: Any) -> Any:
+        rendered = render(self, rays, *arguments)
         called.append((len(rays.frame), len(rendered[1].t)))
         return rendered
 
-    render_head = Portrait.render_head
-    monkeypatch.setattr(Portrait, "render_head", noted)
+    render = RadianceHead.render
+    monkeypatch.setattr(RadianceHead, "render", noted)
     compile_ahead(portrait, data, "cpu")
-    (rays, samples), (others, room) = called
-    assert rays % 16 == 0 < others % 16 and room % 16 == 0 and room > samples
+    (rays, samples), (others, capacity) = called
+    assert rays % 16 == 0 < others % 16 and capacity % 16 == 0 and capacity > samples

@@ -15,24 +15,22 @@ import torch
 from experiment.tiny import REPOSITORY, config, grids, grids_and_training, overrides
 from omegaconf import OmegaConf
 
-from radnerf import ranks
 from radnerf.audio import MelExtractor
 from radnerf.data.datamodule import ClipDataModule, Sampling
-from radnerf.data.sampling import RegionShares
+from radnerf.data.sampling import RegionFractions
 from radnerf.errors import UserError
 from radnerf.experiment import launch, run
+from radnerf.runtime import ranks
 
 DDP = ["trainer=ddp", "trainer.devices=2"]
 
 
 def test_two_processes_train_as_one(lasting_tiny_clip: Path, tmp_path: Path) -> None:
-    frequent = [f"+model.stages.{stage}.grid_every=4" for stage in ("head", "torso", "joint")]
-    shares = "model.stage_shares={head:40,lips:8,torso:12,joint:20}"
+    frequent = [f"++model.stages.{stage}.update_every=4" for stage in ("head", "torso", "joint")]
+    shares = "model.stage_fractions={head:40,lips:8,torso:12,joint:20}"
     more = ["steps=80", shares, *frequent]
     alone = run(config(lasting_tiny_clip, tmp_path / "alone", *more))
-    settings = OmegaConf.to_container(
-        config(lasting_tiny_clip, tmp_path / "two", *DDP, *more), resolve=True
-    )
+    settings = OmegaConf.to_container(config(lasting_tiny_clip, tmp_path / "two", *DDP, *more))
     found, together = launch.launch(
         2,
         grids_and_training,
@@ -59,8 +57,8 @@ def test_shares_of_a_step_are_the_whole_step(
 ) -> None:
     data = ClipDataModule(tiny_clip, MelExtractor())
     data.setup()
-    shares = RegionShares(head=0.5, lips=0.5)
-    data.use(Sampling(n_frames=n_frames, n_rays=240, shares=shares, patch_every=2))
+    fractions = RegionFractions(head=0.5, lips=0.5)
+    data.use(Sampling(n_frames=n_frames, n_rays=240, fractions=fractions, patch_every=2))
     frames = torch.tensor([3, 7, 3, 11])[:n_frames]
     nothing = torch.zeros(0, dtype=torch.long)
     for step in (0, 1):

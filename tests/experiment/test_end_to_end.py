@@ -18,7 +18,7 @@ from radnerf.data.demo.oracle import mouth_opening_from_frames
 from radnerf.errors import UserError
 from radnerf.experiment import run
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import Driver
+from radnerf.inference.file_driver import FileDriver
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -32,7 +32,6 @@ def config(folder: Path, *overrides: str) -> Any:
                 f"outputs={folder}/outputs",
                 "data.demo.seconds=8",
                 "data.demo.size=96",
-                "minutes=null",
                 "logger=csv",
                 "previews=1",
                 *overrides,
@@ -64,15 +63,16 @@ def test_everything_is_written(trained: tuple[Path, dict[str, Any]]) -> None:
 
 def test_the_picture_is_learned(trained: tuple[Path, dict[str, Any]]) -> None:
     _, metrics = trained
-    assert metrics["full.psnr"] > metrics["control.mean_frame.psnr"] + 2
-    assert metrics["head.psnr"] > 26
+    # It reaches 27.4 dB over 23.7, and 34.4 dB for the head.
+    assert metrics["full.psnr"] > metrics["control.mean_frame.psnr"] + 3
+    assert metrics["head.psnr"] > 33
 
 
 def test_the_mouth_follows_the_audio(trained: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = trained
     clip = Clip.open(folder / "data" / "demo")
     bundle = PortraitBundle.load(folder / "outputs" / "demo" / "latest" / "portrait.safetensors")
-    driver = Driver(bundle, clip.root / "aud.wav", eyes="0.25")
+    driver = FileDriver(bundle, clip.root / "aud.wav", eyes="1")
     truth = np.load(clip.root / "truth.npz")["mouth_opening"][clip.n_train :]
     codes = list(driver.codes())[clip.n_train : len(clip)]
     shuffled = [codes[i] for i in np.random.default_rng(0).permutation(len(codes))]
@@ -86,7 +86,7 @@ def test_the_mouth_follows_the_audio(trained: tuple[Path, dict[str, Any]]) -> No
                 driver.centre,
                 driver.size,
                 code,
-                0.25,
+                1.0,
                 torch.from_numpy(driver.background).float() / 255,
             )
             for pose, code in zip(poses, driving, strict=True)

@@ -12,9 +12,9 @@ from radnerf.metrics import eye_response
 
 # Most rays at the eyes, so that half a minute is enough to see them.
 AT_THE_EYES = (
-    "loss.eye.share=0.6",
-    "model.stages.head.sampling.shares.head=0.25",
-    "model.stages.head.sampling.shares.lips=0.15",
+    "loss.eye_control.ray_fraction=0.6",
+    "model.stages.head.sampling.fractions.head=0.25",
+    "model.stages.head.sampling.fractions.lips=0.15",
     "encoder.spatial.n_levels=12",
     "encoder.spatial.finest_resolution=512",
 )
@@ -47,7 +47,7 @@ def test_the_eyes_follow_their_control_and_the_mouth_stays(
         return float(eye_opening_from_frames(*seen)[0]), float(mouth_opening_from_frames(*seen)[0])
 
     frames = np.linspace(clip.n_train, len(clip) - 1, 3).round().astype(int).tolist()
-    found = eye_response(draw, frames, np.linspace(*data.eye_range, 5).tolist(), measure)
+    found = eye_response(draw, frames, np.linspace(0.0, 1.0, 5).tolist(), measure)
     # Between nearly shut and shut eyes the oracle sees no order: lashes count as eyeball.
     assert found["response"] > 0.85
     assert found["closing"] > 0.6

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from radnerf.experiment.run import farthest_points
+from radnerf.experiment.finish import farthest_points
 
 
 def test_points_far_from_each_other_come_first() -> None:

@@ -1,7 +1,10 @@
 import json
 from pathlib import Path
 
-from radnerf.experiment.folder import RunFolder
+import pytest
+
+from radnerf.errors import UserError
+from radnerf.experiment.folder import RunFolder, finished_run
 
 
 def test_an_unfinished_run_is_gone_on_with_and_a_finished_one_is_not(tmp_path: Path) -> None:
@@ -19,6 +22,50 @@ def test_an_unfinished_run_is_gone_on_with_and_a_finished_one_is_not(tmp_path: P
     third = RunFolder(tmp_path / "demo", {"steps": 5})
     assert third.path != path and not third.resumed
     assert (tmp_path / "demo" / "latest").resolve() == third.path.resolve()
+
+
+def finished(root: Path, **settings: object) -> Path:
+    folder = RunFolder(root, settings)
+    folder.state["clip"] = "as it is"
+    folder.finish()
+    folder.release()
+    return folder.path
+
+
+def test_a_finished_run_is_known_by_its_settings_and_its_clip(tmp_path: Path) -> None:
+    path = finished(tmp_path, seed=0, minutes=5, more=None, force=False)
+    same = {"seed": 0, "minutes": 5, "more": 2, "force": True}
+    assert finished_run(tmp_path, same, "as it is") == path
+    assert finished_run(tmp_path, same, "another") is None
+    assert finished_run(tmp_path, same | {"minutes": 6}, "as it is") is None
+    begun = RunFolder(tmp_path, same)  # anew, and killed
+    begun.state["clip"] = "as it is"
+    begun.save()
+    begun.release()
+    assert begun.path != path and finished_run(tmp_path, same, "as it is") is None
+
+
+def test_more_of_a_finished_run(tmp_path: Path) -> None:
+    path = finished(tmp_path, seed=0, minutes=5)
+    longer = RunFolder(tmp_path, {"seed": 0, "minutes": None}, more=10)
+    assert longer.path == path and longer.resumed and longer.state["more"] == [10.0]
+    longer.release()
+    again = RunFolder(tmp_path, {"seed": 0, "minutes": 5}, more=10)  # after a kill
+    assert again.path == path and again.state["more"] == [10.0]
+    again.finish()
+    again.release()
+    last = RunFolder(tmp_path, {"seed": 0, "minutes": 5}, more=3)
+    assert last.state["more"] == [10.0, 3.0] and not last.state["finished"]
+    with pytest.raises(UserError, match="is being trained"):
+        RunFolder(tmp_path, {"seed": 0, "minutes": 5}, more=3)
+
+
+def test_there_is_no_more_of_what_has_not_finished(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no finished run"):
+        RunFolder(tmp_path, {"seed": 0}, more=10)
+    RunFolder(tmp_path, {"seed": 0}).release()
+    with pytest.raises(UserError, match="has not finished"):
+        RunFolder(tmp_path, {"seed": 0}, more=10)
 
 
 def test_other_settings_are_another_run(tmp_path: Path) -> None:

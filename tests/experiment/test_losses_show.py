@@ -33,7 +33,7 @@ def rendered(
     code = mouth_codes(data.mouth, portrait.audio_net.code_dim)[[mouth_of]]
     driving = batch.conditioning
     state = portrait.head.state(code, driving.eye, driving.index)
-    return portrait.render_head(batch.rays, state)[0], batch
+    return portrait.head.render(batch.rays, state)[0], batch
 
 
 def held_out(data: ClipDataModule) -> range:

@@ -22,7 +22,7 @@ from radnerf.kernels import dispatch
 from radnerf.metrics import KEYS
 from radnerf.rendering.portrait import Portrait
 
-SHORT = ("model.stages.head.warm_start_steps=20", "minutes=null", "logger=none", "previews=1")
+SHORT = ("model.stages.head.warm_start_steps=20", "logger=none", "previews=1")
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +120,8 @@ def test_an_encoder_that_is_not_installed_is_missed_before_the_work(
     ("override", "sentence"),
     [
         ("encoder.spatial.n_levels=0", r"n_levels must be 1 or more, not 0"),
-        ("model.portrait.marching.step=0", r"step=0.* must be above 0"),
-        ("model.portrait.marching.max_samples=0", r"max_samples=0 must be 1 or more"),
+        ("model.marching_step=0", r"step=0.* must be above 0"),
+        ("model.max_samples=0", r"max_samples=0 must be 1 or more"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_work(

@@ -24,7 +24,7 @@ def swept(
     """Folder and process of a sweep of 2 x 2 x 2 jobs, half of which cannot run."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     folder = tmp_path_factory.mktemp("sweep")
-    options = ("data.demo.seconds=1", "data.demo.size=32", "minutes=null", "steps=30", "previews=0")
+    options = ("data.demo.seconds=1", "data.demo.size=32", "steps=30", "previews=0")
     places = (f"outputs={folder}/outputs", f"data.folder={folder}/data", "logger=csv")
     choices = ("encoder=tiledgrid,hashgrid", "seed=0,1", "stages=[preprocess,head,test],[wrong]")
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")

@@ -12,22 +12,21 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from radnerf import ranks
 from radnerf.experiment import run
-from radnerf.rendering.occupancy import OccupancyGrid, VisibleGrid
+from radnerf.fields.occupancy import OccupancyGrid, VisibleGrid
+from radnerf.runtime import ranks
 
 REPOSITORY = Path(__file__).parents[2]
 OVERRIDES = [
     "data=clip",
     "logger=none",
-    "minutes=null",
     "previews=1",
     "trainer.accelerator=cpu",
     *(f"encoder.{grid}.n_levels=4" for grid in ("spatial", "ambient", "torso")),
     *(f"encoder.{grid}.log2_table_size=10" for grid in ("spatial", "ambient", "torso")),
-    "model.portrait.head_grid.shape=[32,32,32]",
+    "head.grid.shape=[32,32,32]",
     "model.stages.head.warm_start_steps=10",
-    "model.portrait.marching.max_samples=16",
+    "model.max_samples=16",
     *(f"model.stages.{stage}.sampling.n_rays=512" for stage in ("lips", "torso", "joint")),
     # So that the number of rays goes up and down.
     "model.stages.head.samples_per_step=3000",

@@ -14,7 +14,7 @@ from radnerf import kernels
 from radnerf.audio import MelExtractor
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.data.demo import make_demo_clip
-from radnerf.experiment.run import portrait_for
+from radnerf.experiment.build import build_portrait, build_stage
 from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
 
@@ -45,7 +45,7 @@ def small_clip(folder: Path, seconds: float = 5.0, size: int = 64) -> ClipDataMo
 def fresh(data: ClipDataModule, *overrides: str) -> Portrait:
     """An untrained portrait of a clip."""
     torch.manual_seed(0)
-    return portrait_for(composed(*overrides), data)
+    return build_portrait(composed(*overrides), data)
 
 
 def trained(
@@ -55,13 +55,7 @@ def trained(
     config = composed(*overrides)
     kernels.set_backend(config.kernels.backend)
     torch.manual_seed(0)
-    module = instantiate(
-        config.model.stages[stage],
-        portrait=copy.deepcopy(portrait),
-        budget=Budget(steps=steps),
-        seed=0,
-        _convert_="object",
-    )
+    module = build_stage(config, stage, copy.deepcopy(portrait), Budget(steps=steps))
     data.use(module.sampling)
     trainer = instantiate(config.trainer, max_steps=-1, max_epochs=1, logger=False)
     trainer.fit(module, datamodule=data)

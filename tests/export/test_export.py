@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from radnerf.audio import windows
-from radnerf.data.clip import HEAD, Clip, write_transforms
+from radnerf.conventions import HEAD
+from radnerf.data.clip import Clip, write_transforms
 from radnerf.errors import UserError
 from radnerf.export.__main__ import main
 from radnerf.export.folder import TOOLS, export, face_and_hair
@@ -82,7 +83,7 @@ def test_blinks_are_where_er_nerf_looks_for_them(tiny_clip: Path, tmp_path: Path
     assert set(frames[0]) == {"img_id", "aud_id", "transform_matrix"}
 
 
-def test_parsing_has_the_public_colours(tiny_clip: Path, tmp_path: Path) -> None:
+def test_parsing_has_the_public_colors(tiny_clip: Path, tmp_path: Path) -> None:
     source = Clip.open(tiny_clip)
     path = tiny_clip / "parsing" / "3.png"
     noisy = cv2.imread(str(path)).astype(int) + np.random.default_rng(0).integers(
@@ -90,9 +91,9 @@ def test_parsing_has_the_public_colours(tiny_clip: Path, tmp_path: Path) -> None
     )
     cv2.imwrite(str(path), np.clip(noisy, 0, 255).astype(np.uint8))
     export(source, tmp_path / "out", TOOLS["radnerf"])
-    colours = np.unique(cv2.imread(str(tmp_path / "out/parsing/3.png")).reshape(-1, 3), axis=0)
+    colors = np.unique(cv2.imread(str(tmp_path / "out/parsing/3.png")).reshape(-1, 3), axis=0)
     wanted = {(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)}
-    assert {tuple(colour) for colour in colours.tolist()} == wanted
+    assert {tuple(color) for color in colors.tolist()} == wanted
 
 
 def test_geneface_gets_heads_and_face_rectangles(tiny_clip: Path, tmp_path: Path) -> None:

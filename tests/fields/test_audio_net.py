@@ -85,7 +85,7 @@ def test_the_rest_code_is_a_typical_one_of_a_closed_mouth() -> None:
     opening = torch.arange(20.0)
     codes = opening[:, None].repeat(1, 3)
     codes[0] = 50.0  # closed, but unlike the other closed frames
-    assert torch.equal(rest_code(codes, opening, share=0.25), codes[3])
+    assert torch.equal(rest_code(codes, opening, fraction=0.25), codes[3])
 
 
 def test_pauses_get_the_rest_code_and_speech_its_own() -> None:

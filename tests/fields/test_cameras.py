@@ -9,11 +9,12 @@ from torch import Tensor
 from radnerf.fields.cameras import CameraRefinement
 from radnerf.fields.conditioning import Concatenation
 from radnerf.fields.encodings import GridEncoding
-from radnerf.fields.head import HeadField, HeadState
+from radnerf.fields.head import HeadField
+from radnerf.fields.occupancy import OccupancyGrid
 from radnerf.geometry.cameras import project, rays_through
 from radnerf.geometry.rotations import rotation_from_vector
-from radnerf.rendering.head import Marching, render_head
-from radnerf.rendering.occupancy import OccupancyGrid
+from radnerf.heads.marching import Marching, render_head
+from radnerf.kernels.tensors import HeadState
 from radnerf.types import Rays
 
 # Wider than what the cameras see of it: its edges would be edges in the pictures.
@@ -31,7 +32,7 @@ def rays_of(poses: Tensor) -> Rays:
 
 
 def scene() -> tuple[HeadField, OccupancyGrid, HeadState]:
-    """A smooth coloured cloud that nobody needs to learn."""
+    """A smooth colored cloud that nobody needs to learn."""
     torch.manual_seed(0)
     grid = GridEncoding(3, n_levels=2, n_features=4, base_resolution=4, finest_resolution=7)
     field = HeadField(grid, Concatenation(), BOX, n_frames=1, code_dim=2, hidden=16)
@@ -88,7 +89,7 @@ def test_wrong_cameras_move_back_towards_the_truth() -> None:
 def test_poses_are_those_whose_rays_are_drawn() -> None:
     cameras, poses = CameraRefinement(3), truth()
     with torch.no_grad():
-        cameras.turn.normal_(std=0.1)
+        cameras.rotation.normal_(std=0.1)
         cameras.shift.normal_(std=0.1)
     refined = cameras.poses(poses)
     rays = cameras(rays_of(poses), torch.tensor([0, 1, 2, -1]))

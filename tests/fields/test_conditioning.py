@@ -42,7 +42,7 @@ def driven(head: HeadField) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tenso
     x = (torch.rand(len(FRAME), 3) - 0.5) * 0.6
     codes, eye = torch.randn(3, 5), torch.tensor([0.05, 0.2, 0.3])
     state = head.state(codes, eye, torch.full((3,), -1))
-    return x, codes[FRAME], eye[FRAME, None] / 0.25, head.density(x, FRAME, state)
+    return x, codes[FRAME], eye[FRAME, None], head.density(x, FRAME, state)
 
 
 def layers(net: torch.nn.Module, x: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def test_the_default_is_to_the_bit_what_it_was() -> None:
     spatial = grids[0]((x - low) / (high - low))
     coordinate = torch.tanh(net(ambient, spatial, codes))
     features = torch.cat([spatial, grids[1]((coordinate + 1) / 2)], -1)
-    out = net(sigma, features, eye[:, None] / 0.25)
+    out = net(sigma, features, eye[:, None])
     assert torch.equal(moved, coordinate)
     assert torch.equal(density, out[:, 0].clamp_max(15).exp())
     assert torch.equal(geometry, out[:, 1:])

@@ -98,12 +98,13 @@ def test_tinycudann_is_given_our_grid_and_gives_floats() -> None:
 
 
 def test_a_fully_fused_network_learns_at_the_networks_rate() -> None:
-    from radnerf.modules.stage import _kind
+    from radnerf.heads.base import rate_groups
 
     encoding = TinyCudaEncoding(3, n_levels=2, network=(5, 64, 1))
     assert encoding.width == 5 and encoding(torch.rand(4, 3)).shape == (4, 5)
-    kinds = {name: _kind(encoding, f"spatial.{name}") for name, _ in encoding.named_parameters()}
-    assert kinds == {"grid.params": "grid", "network.params": "net"}
+    groups = rate_groups(encoding)
+    assert [id(p) for p in groups["grid"]] == [id(encoding.grid.params)]
+    assert [id(p) for p in groups["net"]] == [id(encoding.network.params)]
 
 
 @pytest.mark.parametrize("network", [None, (5, 64, 1)])

@@ -36,16 +36,14 @@ def test_the_coordinate_starts_as_the_shape_of_the_mouth(dim: int) -> None:
     assert moved.std(0).min() > 0.15
 
 
-def test_a_clips_own_eyes_are_the_control_the_net_sees() -> None:
+def test_the_net_sees_the_opening_of_the_eyes_as_large_as_it_is_told() -> None:
     grids = [GridEncoding(dim, n_levels=2) for dim in (3, 2)]
     config = {"spatial": grids[0], "conditioning": AudioCoordinate(grids[1])}
     config |= {"box": [[-1, -1, -1], [1, 1, 1]], "n_frames": 1}
-    codes, eye, index = torch.zeros(3, 64), torch.tensor([0.04, 0.14, 0.24]), torch.zeros(3).long()
-    own = HeadField(**config, eye_range=(0.04, 0.24)).state(codes, eye, index)
-    assert own.eye[:, 0].tolist() == pytest.approx([0, 0.5, 1])
-    public = HeadField(**config).state(codes, eye, index)
-    assert public.eye[:, 0].tolist() == pytest.approx([0.16, 0.56, 0.96])
+    codes, eye, index = torch.zeros(3, 64), torch.tensor([0.0, 0.5, 1.2]), torch.zeros(3).long()
+    plain = HeadField(**config).state(codes, eye, index)
+    assert plain.eye[:, 0].tolist() == pytest.approx([0, 0.5, 1.2])
+    larger = HeadField(**config, eye_input=(-2, 2)).state(codes, eye, index)
+    assert larger.eye[:, 0].tolist() == pytest.approx([-2, 0, 2.8])
     without = HeadField(**config, eye_control=False).state(codes, eye, index)
     assert without.eye[:, 0].tolist() == [1, 1, 1]
-    with pytest.raises(ValueError, match="eye_range"):
-        HeadField(**config, eye_range=(0.2, 0.2))

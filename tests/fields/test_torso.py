@@ -56,7 +56,7 @@ def test_motion_is_predicted_from_the_pose_when_it_is_not_given() -> None:
     torso = field()
     pose = torch.randn(200, 6)
     true = torch.randn(6, 3) * 0.05
-    torso.fit_motion(pose, pose @ true + 0.02)
+    torso.fit(pose, pose @ true + 0.02)
     assert torch.allclose(torso.predicted_motion(pose), pose @ true + 0.02, atol=0.01)
     index = torch.full((5,), -1)
     assert torch.equal(torso.state(pose[:5], index).motion, torso.predicted_motion(pose[:5]))
@@ -101,7 +101,7 @@ def test_anchors_drive_the_deformation_and_learn() -> None:
 def test_an_untracked_torso_does_not_move_as_one_piece() -> None:
     torso = field(tracked=False)
     pose = torch.randn(9, 6)
-    torso.fit_motion(pose, torch.randn(9, 3))
+    torso.fit(pose, torch.randn(9, 3))
     assert not torso.state(pose, torch.full((9,), -1), torch.ones(9, 3)).motion.any()
 
 

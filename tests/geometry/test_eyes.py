@@ -23,14 +23,14 @@ def test_closedness_by_hand():
     assert closedness(eye, (0.01, 0.25)) == pytest.approx([0, 0, 0.5, 1, 1])
 
 
-@pytest.mark.parametrize("share", [0.15, 0.2])
-def test_blinks_get_their_share_of_the_draws(share):
-    odds = blink_odds(TRACK, eye_range(TRACK), share)
+@pytest.mark.parametrize("fraction", [0.15, 0.2])
+def test_blinks_get_their_share_of_the_draws(fraction):
+    odds = blink_odds(TRACK, eye_range(TRACK), fraction)
     stream = iter(FrameStream(torch.from_numpy(odds).float(), 64, seed=0))
     drawn = torch.cat([next(stream)["frame"] for _ in range(400)])
     parts = [drawn < 200, (drawn >= 200) & (drawn < 205), (drawn >= 205) & (drawn < 208)]
     parts.append(drawn == 208)
-    expected = [1 - share, share / 3, share / 3, share / 3]
+    expected = [1 - fraction, fraction / 3, fraction / 3, fraction / 3]
     assert [float(p.float().mean()) for p in parts] == pytest.approx(expected, abs=0.01)
 
 
@@ -44,5 +44,5 @@ def test_one_blink_in_a_long_clip_still_gets_its_share():
 def test_frequent_blinks_keep_their_share_and_nothing_happens_without_any():
     often = np.array([0.25] * 6 + [0.0] * 4)
     assert blink_odds(often, (0.0, 0.25), 0.2) == pytest.approx(np.ones(10))
-    for track, share in ((np.full(9, 0.25), 0.2), (TRACK, 0.0)):
-        assert set(blink_odds(track, eye_range(track), share)) == {1.0}
+    for track, fraction in ((np.full(9, 0.25), 0.2), (TRACK, 0.0)):
+        assert set(blink_odds(track, eye_range(track), fraction)) == {1.0}

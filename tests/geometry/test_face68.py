@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from radnerf.geometry.face68 import MESH_TO_68, mouth_opening
+from radnerf.geometry.face68 import JAW_BELOW_EARS, JAW_MESH, MESH_TO_68, mouth_opening
 
 
 def test_table_names_each_landmark_once():
@@ -18,3 +18,9 @@ def test_mouth_opening_by_hand():
     assert mouth_opening(points[0] * 3) == pytest.approx(0.1)
     points[1, 61] = np.nan
     assert np.isnan(mouth_opening(points)[1])
+
+
+def test_mesh_and_68_points_give_the_same_jaw() -> None:
+    """JAW_MESH passes through the 68 convention's points."""
+    jaw = [MESH_TO_68[i] for i in JAW_BELOW_EARS]
+    assert [i for i in JAW_MESH if i in jaw] == jaw

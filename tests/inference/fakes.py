@@ -7,22 +7,30 @@ import torch
 from torch import nn
 
 from radnerf.audio import MelExtractor
+from radnerf.inference import file_driver, performer, stream_driver
 from radnerf.inference.bundle import PortraitBundle
+from radnerf.rendering.portrait import Portrait
 
 
-class FakePortrait(nn.Module):
-    """Stands in for rendering.portrait.Portrait.
+class FakePortrait(Portrait):
+    """A portrait without fields.
 
     Over the background, the lower half lights up with the sound and the top left with the eyes.
     """
 
     def __init__(self):
-        super().__init__()
+        nn.Module.__init__(self)
         self.calls = []
         self.register_buffer("rest_code", torch.full((64,), -1.0))
 
     def encode_audio(self, windows):
         return windows[:, 4, 8].mean(-1, keepdim=True).repeat(1, 64)
+
+    def stand_in(self, monkeypatch):
+        """Be what drivers load and performers draw."""
+        for module in (file_driver, stream_driver):
+            monkeypatch.setattr(module, "load_portrait", lambda bundle: self)
+        monkeypatch.setattr(performer, "frame_renderer", self.renderer)
 
     @staticmethod
     def renderer(portrait, focal, centre, size, background):
@@ -59,7 +67,7 @@ def make_bundle(n_frames=11, size=(40, 30), **changes):
         "weights": {"a.b": torch.arange(6.0).view(2, 3), "grid": torch.ones(4, dtype=torch.bool)},
         "extractor": {"name": "mel", "dim": MelExtractor().dim},
         "poses": torch.stack([turned(d) for d in range(n_frames)]),
-        "eye": torch.linspace(0.05, 0.25, n_frames),
+        "eye": torch.linspace(0.2, 1.0, n_frames),
         "torso_motion": torch.zeros(n_frames, 3),
         "focal": 72.0,
         "centre": (15.0, 20.0),
@@ -67,14 +75,14 @@ def make_bundle(n_frames=11, size=(40, 30), **changes):
         "fps": 25.0,
         "background": torch.full((*size, 3), 128, dtype=torch.uint8),
         "n_train": 10,
-        "lead": 0.1,
+        "audio_offset": 0.1,
     }
     return PortraitBundle(**{**values, **changes})
 
 
 def make_portrait_config():
     """Settings of the smallest real portrait."""
-    fields, rendering = "radnerf.fields", "radnerf.rendering"
+    fields = "radnerf.fields"
     box = [[-0.4, -0.35, -0.35], [0.45, 0.35, 0.35]]
 
     def grid(dim):
@@ -82,26 +90,32 @@ def make_portrait_config():
         return {"_target_": f"{fields}.encodings.GridEncoding", "dim": dim, **sizes}
 
     def cells(box, shape):
-        target = f"{rendering}.occupancy.OccupancyGrid"
+        target = f"{fields}.occupancy.OccupancyGrid"
         return {"_target_": target, "box": box, "shape": shape, "threshold": 0.01}
 
     return {
         "audio_net": {"_target_": f"{fields}.audio_net.AudioNet", "dim": MelExtractor().dim},
         "head": {
-            "_target_": f"{fields}.head.HeadField",
-            "spatial": grid(3),
-            "conditioning": {
-                "_target_": f"{fields}.conditioning.AudioCoordinate",
-                "ambient": grid(2),
-                "eye_product": 0.5,
+            "_target_": "radnerf.heads.radiance.RadianceHead",
+            "field": {
+                "_target_": f"{fields}.head.HeadField",
+                "spatial": grid(3),
+                "conditioning": {
+                    "_target_": f"{fields}.conditioning.AudioCoordinate",
+                    "ambient": grid(2),
+                    "eye_product": 0.5,
+                },
+                "box": box,
+                "n_frames": 10,
             },
-            "box": box,
-            "n_frames": 10,
+            "grid": cells(box, [8, 8, 8]),
+            "marching": {"_target_": "radnerf.heads.marching.Marching", "step": 0.05},
         },
-        "torso": {"_target_": f"{fields}.torso.TorsoField", "grid": grid(2), "n_frames": 10},
-        "head_grid": cells(box, [8, 8, 8]),
-        "torso_grid": cells([[-1.0, -1.0], [1.0, 1.0]], [8, 8]),
-        "marching": {"_target_": f"{rendering}.head.Marching", "step": 0.05},
+        "torso": {
+            "_target_": "radnerf.torsos.planar.PlanarTorso",
+            "field": {"_target_": f"{fields}.torso.TorsoField", "grid": grid(2), "n_frames": 10},
+            "grid": cells([[-1.0, -1.0], [1.0, 1.0]], [8, 8]),
+        },
     }
 
 

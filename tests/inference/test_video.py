@@ -61,14 +61,14 @@ def test_odd_sizes_repeat_the_border(tmp_path, size):
     assert np.abs(frame - even)[-1].mean() < 30 and np.abs(frame - even).mean() < 15
 
 
-@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 150, 120)])
-def test_colours_survive_in_both_decoders(tmp_path, colour):
+@pytest.mark.parametrize("color", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 150, 120)])
+def test_colors_survive_in_both_decoders(tmp_path, color):
     with VideoWriter(tmp_path / "v.mp4", 25.0) as video:
         for _ in range(3):
-            video.write(np.full((64, 64, 3), colour, np.uint8))
+            video.write(np.full((64, 64, 3), color, np.uint8))
     ours = decode(tmp_path / "v.mp4")[0][0].reshape(-1, 3).mean(0)
     theirs = cv2.VideoCapture(str(tmp_path / "v.mp4")).read()[1][..., ::-1].reshape(-1, 3).mean(0)
-    assert np.abs(ours - colour).max() < 5 and np.abs(theirs - colour).max() < 5
+    assert np.abs(ours - color).max() < 5 and np.abs(theirs - color).max() < 5
 
 
 @pytest.mark.parametrize(

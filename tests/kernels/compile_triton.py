@@ -144,11 +144,14 @@ def draw_frame(side: int) -> None:
     from radnerf.fields.conditioning import AudioCoordinate
     from radnerf.fields.encodings import GridEncoding
     from radnerf.fields.head import HeadField
+    from radnerf.fields.occupancy import OccupancyGrid
     from radnerf.fields.torso import TorsoField
-    from radnerf.rendering.frame_triton import TritonFrameRenderer
-    from radnerf.rendering.head import Marching
-    from radnerf.rendering.occupancy import OccupancyGrid
+    from radnerf.heads import RadianceHead
+    from radnerf.heads.marching import Marching
+    from radnerf.kernels.frame.triton import Renderer
+    from radnerf.rendering.frame import scene_of
     from radnerf.rendering.portrait import Portrait
+    from radnerf.torsos import PlanarTorso
 
     def grid(dim: int) -> GridEncoding:
         return GridEncoding(dim, log2_table_size=8)
@@ -156,15 +159,16 @@ def draw_frame(side: int) -> None:
     box, plane = [[-0.5] * 3, [0.5] * 3], [[-1.0] * 2, [1.0] * 2]
     portrait = Portrait(
         AudioNet(44),
-        HeadField(grid(3), AudioCoordinate(grid(2)), box, 1),
-        TorsoField(grid(2), 1),
-        OccupancyGrid(box, [8] * 3, 0.01),
-        OccupancyGrid(plane, [8] * 2, 0.01),
-        Marching(),
+        RadianceHead(
+            HeadField(grid(3), AudioCoordinate(grid(2)), box, 1),
+            OccupancyGrid(box, [8] * 3, 0.01),
+            Marching(),
+        ),
+        PlanarTorso(TorsoField(grid(2), 1), OccupancyGrid(plane, [8] * 2, 0.01)),
         {},
     )
     background = np.zeros((side, side, 3), np.uint8)
-    draw = TritonFrameRenderer(portrait, 1.0, (0.0, 0.0), (side, side), background)
+    draw = Renderer(scene_of(portrait, 1.0, (0.0, 0.0), (side, side), background))
     draw(torch.eye(4), torch.zeros(64), 0.25)
 
 

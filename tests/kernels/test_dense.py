@@ -35,22 +35,23 @@ def outputs_of(
 ) -> tuple[Tensor, Tensor]:
     """A layer's outputs of the rows, and the last layer's."""
     n, n_outputs = len(which), -(-len(matrix) // LANES) * LANES
-    room = -(-n // ROWS) * ROWS
-    rows, bias_rows = np.zeros(room, np.int64), np.zeros(room, np.int64)
+    padded = -(-n // ROWS) * ROWS
+    rows, bias_rows = np.zeros(padded, np.int64), np.zeros(padded, np.int64)
     rows[:n], bias_rows[:n] = which, of_bias
     biases = np.zeros((len(bias), n_outputs), np.float32)
     biases[:, : bias.shape[1]] = bias
-    out = np.full((begin + room + 1, n_outputs // 2), 7, np.uint32)
+    out = np.full((begin + padded + 1, n_outputs // 2), 7, np.uint32)
     words = as_words(x)
     place = (words, 0, words.shape[1], 1)
     if across:
         place = (np.ascontiguousarray(words.T), 0, 1, len(x))
     weights = results = None
     if last is not None:
-        weights, results = np.zeros((len(last), n_outputs), np.float32), np.zeros((len(last), room))
+        weights = np.zeros((len(last), n_outputs), np.float32)
+        results = np.zeros((len(last), padded))
         weights[:, : last.shape[1]], results = last, results.astype(np.float32)
     layer(*place, rows, n, packed(matrix), biases, bias_rows, out, begin, weights, results)
-    assert (out[:begin] == 7).all() and (out[begin + room :] == 7).all()
+    assert (out[:begin] == 7).all() and (out[begin + padded :] == 7).all()
     found = torch.zeros(0) if results is None else torch.from_numpy(results[:, :n])
     return as_floats(out)[begin : begin + n, : len(matrix)], found
 
@@ -108,20 +109,20 @@ def test_an_odd_number_of_inputs_is_filled_up() -> None:
 @pytest.mark.parametrize(("inputs", "outputs"), [(64, 96), (16, 64), (66, 112)])
 def test_slopes_of_layers(n: int, masked: bool, inputs: int, outputs: int) -> None:
     """Back through a matrix [outputs, inputs], to the inputs that ReLU let pass."""
-    room, width = -(-n // ROWS) * ROWS, -(-inputs // LANES) * LANES
-    upstream, matrix = torch.randn(room + 3, outputs), torch.randn(outputs, inputs)
+    padded, width = -(-n // ROWS) * ROWS, -(-inputs // LANES) * LANES
+    upstream, matrix = torch.randn(padded + 3, outputs), torch.randn(outputs, inputs)
     upstream[n + 3 :] = 0
-    hidden = torch.relu(torch.randn(room + 5, width))
-    out = np.full((room + 2, width // 2), 7, np.uint32)
+    hidden = torch.relu(torch.randn(padded + 5, width))
+    out = np.full((padded + 2, width // 2), 7, np.uint32)
     active = as_words(hidden) if masked else None
-    terms, of_term = np.ones((3, width), np.float32), np.zeros(room, np.int64)
+    terms, of_term = np.ones((3, width), np.float32), np.zeros(padded, np.int64)
     of_term[:n] = torch.arange(n) % 3
     place = as_words(upstream), 3 * outputs // 2
     if masked:
         slopes(*place, n, packed(matrix.T), active, 4, out, 1, terms, of_term)
     else:
         slopes(*place, n, packed(matrix.T), active, 4, out, 1, None, None)
-    assert (out[0] == 7).all() and (out[room + 1 :] == 7).all()
+    assert (out[0] == 7).all() and (out[padded + 1 :] == 7).all()
     expected = upstream[3:][:n] @ matrix
     if masked:
         expected = torch.where(hidden[4:][:n, :inputs] > 0, expected, 0)

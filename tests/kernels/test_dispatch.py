@@ -74,7 +74,7 @@ def test_auto_never_takes_tritons_interpreter(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(dispatch, "find_spec", lambda name: object())
     assert "triton" in kernels.available("encodings")
     assert dispatch.pick("encodings", None, DIRECTIONS).__name__.endswith("encodings.cpu")
-    assert dispatch.lacks("encodings", "triton", (DIRECTIONS,)) is None
+    assert dispatch.unsupported_reason("encodings", "triton", DIRECTIONS) is None
 
 
 def test_triton_says_why_it_cannot_take_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +95,10 @@ def test_triton_says_why_it_cannot_take_a_call(monkeypatch: pytest.MonkeyPatch) 
 def test_the_choice_applies_until_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def pick(op: str, name: str, given: tuple[torch.Tensor, ...]) -> None:
+    def reason(op: str, name: str, *given: object) -> None:
         asked.append(name)
 
-    monkeypatch.setattr(dispatch, "lacks", pick)
+    monkeypatch.setattr(dispatch, "unsupported_reason", reason)
     kernels.set_backend("reference")
     sh_encode(DIRECTIONS)
     sh_encode(DIRECTIONS, backend="cpu")

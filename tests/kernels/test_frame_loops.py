@@ -14,6 +14,8 @@ from torch import Tensor
 from radnerf.fields.encodings import GridEncoding
 from radnerf.geometry.cameras import rays_through
 from radnerf.kernels import numba_runtime
+from radnerf.kernels.frame.cells import occupied_blocks, steps_to_occupied
+from radnerf.kernels.frame.cpu import grid_arrays
 from radnerf.kernels.frame.march import FAR, TILE, Space, cull, first_samples
 from radnerf.kernels.lookup import encode_plane, encode_space
 from radnerf.kernels.march import march
@@ -21,8 +23,6 @@ from radnerf.kernels.march.reference import ray_box
 from radnerf.kernels.numba_runtime import serial_loop, share, sources
 from radnerf.kernels.workers import finish, next_task, phases, take, wait
 from radnerf.load import cores
-from radnerf.rendering.frame_cpu import grid_arrays
-from radnerf.rendering.frame_parts import occupied_blocks, steps_to_occupied
 
 LOW, HIGH = np.float32([-0.5, -0.3, -0.4]), np.float32([0.5, 0.3, 0.4])
 WIDTH, HEIGHT = 45, 37
@@ -145,7 +145,7 @@ def test_lookups(dim: int, n: int, kind: dict) -> None:
     out = np.zeros((levels, max(n, 1)), np.uint32)
     rows, wide = np.zeros((8, max(n, 1)), np.uint32), np.zeros((4, max(n, 1)), np.uint64)
     encode = encode_plane if dim == 2 else encode_space
-    encode(x.T.contiguous().numpy(), n, grid_arrays(encoding), rows, wide, out, 0)
+    encode(x.T.contiguous().numpy(), n, grid_arrays(encoding.tensors()), rows, wide, out, 0)
     # As rows of at least one point, for torch views nothing of an empty array.
     found = torch.from_numpy(out.T.copy().view(np.int32)).view(torch.bfloat16).float()[:n]
     with torch.no_grad():

@@ -77,16 +77,16 @@ def test_a_linear_function_is_reproduced(backend: str, dim: int) -> None:
     """Vertices of a dense level that hold a linear function give it back between them."""
     levels = GridLevels(n_levels=1, n_features=1, base_resolution=7, finest_resolution=7, dim=dim)
     vertices = torch.cartesian_prod(*[torch.arange(8.0)] * dim).view(-1, dim).flip(-1)
-    slope = torch.arange(1.0, dim + 1)
+    gradient = torch.arange(1.0, dim + 1)
     table = torch.zeros(levels.n_entries, 1)
     # A vertex at integer v lies at x = (v - 0.5) / 6.
-    table[: len(vertices), 0] = ((vertices - 0.5) / 6) @ slope
+    table[: len(vertices), 0] = ((vertices - 0.5) / 6) @ gradient
     x = torch.rand(100, dim, requires_grad=True)
     device = device_of(backend)
     encoded = grid_encode(x.to(device), table.to(device), levels, backend).cpu()
-    torch.testing.assert_close(encoded[:, 0], x @ slope, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoded[:, 0], x @ gradient, atol=1e-5, rtol=0)
     encoded.sum().backward()
-    torch.testing.assert_close(x.grad, slope.expand(100, dim), atol=1e-4, rtol=0)
+    torch.testing.assert_close(x.grad, gradient.expand(100, dim), atol=1e-4, rtol=0)
 
 
 def test_the_papers_levels() -> None:

@@ -22,7 +22,7 @@ from radnerf.kernels.march import march
 from radnerf.kernels.march.reference import fitted
 from radnerf.kernels.mlp import mlp
 from radnerf.kernels.occupancy import cells_of, raise_cells
-from radnerf.kernels.ray_sums import spread, sums_before
+from radnerf.kernels.ray_sums import distortion, sums_before
 from radnerf.types import Samples, to_device
 
 pytestmark = pytest.mark.usefixtures("several_threads")
@@ -152,13 +152,13 @@ def march_on(
     step: float,
     max_samples: int,
     jitter: Tensor | None = None,
-    room: int | None = None,
+    capacity: int | None = None,
 ) -> Samples:
     """Samples, brought to the CPU."""
     device = device_of(backend)
     inputs = [value.to(device) for value in (origins, directions, occupancy, box)]
     jitter = None if jitter is None else jitter.to(device)
-    return to_device(march(*inputs, 0.05, step, max_samples, jitter, room, backend), "cpu")
+    return to_device(march(*inputs, 0.05, step, max_samples, jitter, capacity, backend), "cpu")
 
 
 @pytest.mark.parametrize("backend", fast_backends("march"))
@@ -199,13 +199,13 @@ def test_march_along_the_axes_and_from_inside(backend: str, box: Tensor) -> None
 @pytest.mark.parametrize("backend", fast_backends("march"))
 @pytest.mark.parametrize("name", OCCUPANCIES)
 @pytest.mark.parametrize("n", [0, 1, 1025])
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0, 1.5])
-def test_march_into_room(
-    backend: str, name: str, n: int, share: float, box: Tensor, make_rays: MakeRays
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0, 1.5])
+def test_march_into_a_capacity(
+    backend: str, name: str, n: int, fraction: float, box: Tensor, make_rays: MakeRays
 ) -> None:
     given = (*make_rays(n), OCCUPANCIES[name](), box, 0.027, 16)
-    room = int(share * len(march_on("reference", *given).t)) + (share > 1)
-    a, b = (march_on(chosen, *given, room=room) for chosen in (backend, "reference"))
+    capacity = int(fraction * len(march_on("reference", *given).t)) + (fraction > 1)
+    a, b = (march_on(chosen, *given, capacity=capacity) for chosen in (backend, "reference"))
     for field in ("t", "dt", "ray", "offsets", "cell"):
         assert torch.equal(getattr(a, field), getattr(b, field)), field
 
@@ -214,8 +214,8 @@ def test_what_room_means(box: Tensor, make_rays: MakeRays) -> None:
     given = (*make_rays(50), OCCUPANCIES["dense speckles"](), box, 0.027, 16)
     whole = march_on("reference", *given)
     last = int((whole.offsets.diff() > 1).nonzero()[20])
-    n, room = int(whole.offsets[last]), int(whole.offsets[last]) + 1
-    some = march_on("reference", *given, room=room)
+    n, capacity = int(whole.offsets[last]), int(whole.offsets[last]) + 1
+    some = march_on("reference", *given, capacity=capacity)
     assert torch.equal(some.offsets, whole.offsets.clamp_max(n))
     for field in ("t", "ray", "cell"):
         assert torch.equal(getattr(some, field)[:n], getattr(whole, field)[:n])
@@ -249,14 +249,14 @@ def test_composite(backend: str, n: int, channels: int, box: Tensor, make_rays: 
 @pytest.mark.parametrize("backend", available("composite"))
 def test_composite_leaves_spare_room_alone(backend: str, box: Tensor, make_rays: MakeRays) -> None:
     samples = marched(50, box, make_rays)
-    n, spare = len(samples.t), 9
+    n, unused = len(samples.t), 9
     inputs = [100 * torch.rand(n) ** 2, torch.randn(n, 4)]
     expected = with_gradients(composite_of(samples), inputs, backend)
-    wild = [torch.cat([value, 1e30 * torch.ones(spare, *value.shape[1:])]) for value in inputs]
-    roomy = composite_of(fitted(samples, n + spare))
+    wild = [torch.cat([value, 1e30 * torch.ones(unused, *value.shape[1:])]) for value in inputs]
+    filled_up = composite_of(fitted(samples, n + unused))
 
     def run(*given: Any) -> tuple[Tensor, ...]:
-        *of_rays, weights = roomy(*given)
+        *of_rays, weights = filled_up(*given)
         assert not weights[n:].any()
         return (*of_rays, weights[:n])
 
@@ -299,14 +299,14 @@ def test_sums_along_rays_leave_spare_room_alone(
     backend: str, box: Tensor, make_rays: MakeRays
 ) -> None:
     samples = marched(50, box, make_rays)
-    n, spare = len(samples.t), 9
-    values, upstream = torch.randn(n + spare), torch.randn(n + spare)
+    n, unused = len(samples.t), 9
+    values, upstream = torch.randn(n + unused), torch.randn(n + unused)
     values[n:] = upstream[n:] = 1e30
     found = []
-    for room in (n, n + spare):
-        leaf = values[:room].to(device_of(backend)).requires_grad_()
-        sums = sums_of(fitted(samples, room))(backend, leaf)
-        sums.backward(upstream[:room].to(sums))
+    for capacity in (n, n + unused):
+        leaf = values[:capacity].to(device_of(backend)).requires_grad_()
+        sums = sums_of(fitted(samples, capacity))(backend, leaf)
+        sums.backward(upstream[:capacity].to(sums))
         assert leaf.grad is not None
         found.append([sums.detach().cpu(), leaf.grad.cpu()])
     assert not any(value[n:].any() for value in found[1])
@@ -344,12 +344,12 @@ def test_a_huge_value_does_not_swallow_the_sums_before_it(backend: str) -> None:
 @pytest.mark.parametrize("n", SIZES)
 def test_spread_of_weights(backend: str, n: int, box: Tensor, make_rays: MakeRays) -> None:
     samples = marched(n, box, make_rays)
-    spare = 9 if n else 0
-    roomy = fitted(samples, len(samples.t) + spare)
+    unused = 9 if n else 0
+    filled_up = fitted(samples, len(samples.t) + unused)
 
     def run(backend: str, weights: Tensor) -> Tensor:
-        filled = torch.cat([weights, weights.new_ones(spare)])
-        return spread(filled, to_device(roomy, device_of(backend)), backend)
+        filled = torch.cat([weights, weights.new_ones(unused)])
+        return distortion(filled, to_device(filled_up, device_of(backend)), backend)
 
     assert_parity(backend, run, [torch.rand(len(samples.t)) ** 2], 1e-5)
 
@@ -399,7 +399,7 @@ MLPS = {
 def mlp_inputs(name: str, n: int) -> tuple[list[Tensor], Tensor | None]:
     """Points, weights, biases; and the points' frames.
 
-    No point puts a hidden unit on the ReLU's edge, where rounding decides whether it has a slope.
+    No point puts a hidden unit on the ReLU's edge, where rounding decides about its gradient.
     """
     widths, frames = MLPS[name]
     x = torch.randn(n + n // 10 + 5, widths[0])

@@ -66,7 +66,6 @@ def test_every_kernel_is_in_the_list_of_those_compiled() -> None:
     """A kernel is what is launched."""
     folder = Path(kernels.__file__).parent
     files = {path.parent.name: path for path in folder.glob("*/triton.py")}
-    files["frame"] = folder.parent / "rendering" / "frame_triton.py"
     launched = {
         op: sorted(set(re.findall(r"launch\(\s*(\w+)", path.read_text())))
         for op, path in files.items()

@@ -49,9 +49,9 @@ def test_a_video_is_judged_in_windows_of_five_frames(weights):
     metric = SyncConfidence(load_syncnet(weights), wave)
     for part in faces.split([1, 5, 3]):
         metric.update(part)
-    assert sum(len(rows) for rows in metric.seen) == 5
+    assert sum(len(rows) for rows in metric.pictures) == 5
     whole = metric.model.see(faces[4:9][None])
-    assert torch.allclose(torch.cat(list(metric.seen))[-1], whole[0], atol=1e-4)
+    assert torch.allclose(torch.cat(list(metric.pictures))[-1], whole[0], atol=1e-4)
     found = metric.compute()
     assert all(value.isfinite() for value in found.values())
     assert found["confidence"] >= 0 and found["distance"] > 0
@@ -120,7 +120,7 @@ def test_faces_are_cropped_below_and_beside_their_box():
     assert crop.shape == (224, 224, 3)
     assert crop[:200, 2:-2].mean() > 250
     taller = crop_face(frame[:180], boxes[0])
-    assert (taller[-20:] == 110).all(), "grey beyond the picture"
+    assert (taller[-20:] == 110).all(), "gray beyond the picture"
 
 
 def test_weights_that_are_missing_or_others(tmp_path, weights):

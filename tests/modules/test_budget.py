@@ -35,3 +35,10 @@ def test_rates_rise_then_decay() -> None:
     assert rates.at(0.0) == pytest.approx(0.1)
     assert rates.at(0.1) == pytest.approx(0.1**0.1)
     assert rates.at(1.0) == pytest.approx(0.1)
+
+
+def test_extra_rates_go_on_from_where_they_ended() -> None:
+    rates = LearningRates(final_factor=0.1, warmup=0.02)
+    assert rates.after(0.0) == pytest.approx(0.1 * 0.1)
+    assert rates.after(0.05) == pytest.approx(0.1, rel=0.05)
+    assert rates.after(1.0) == pytest.approx(0.05)

@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from inference.fakes import make_bundle, make_portrait_config
 from kernels.devices import device_of
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -23,14 +21,16 @@ from radnerf import kernels
 from radnerf.benchmark.__main__ import CONF
 from radnerf.benchmark.portraits import Subject, load_subject
 from radnerf.benchmark.training import make_batch, step
-from radnerf.modules import head
+from radnerf.experiment.build import build_stage
+from radnerf.modules import rays
 from radnerf.modules.budget import Budget
 from radnerf.modules.counts import LateCount
-from radnerf.modules.head import HeadModule
+from radnerf.modules.head import HeadModule, HeadStage
+from radnerf.modules.joint import JointModule
 from radnerf.modules.stage import StageModule
-from radnerf.modules.torso import JointModule, TorsoModule
-from radnerf.rendering import portrait as portraits
+from radnerf.modules.torso import TorsoModule
 from radnerf.rendering.portrait import Portrait
+from radnerf.torsos import planar
 
 DEVICE = torch.device(device_of("triton"))
 aten = torch.ops.aten
@@ -97,7 +97,7 @@ def _restored() -> Iterator[None]:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """This device's host waits, as a GPU's does."""
-    for module in (head, portraits):
+    for module in (rays, planar):
         monkeypatch.setattr(module, "host_waits", lambda device: True)
 
 
@@ -105,31 +105,37 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def subject(tmp_path: Path) -> Subject:
     torch.manual_seed(0)
     config = make_portrait_config()
-    config["head_grid"]["_target_"] = "radnerf.rendering.occupancy.VisibleGrid"
+    config["head"]["grid"]["_target_"] = "radnerf.fields.occupancy.VisibleGrid"
     path = tmp_path / "p.safetensors"
     make_bundle(portrait=config, weights=Portrait.from_config(config).state_dict()).save(path)
     subject = load_subject(path, DEVICE)
-    portrait = subject.portrait
-    portrait.head_grid.restrict(torch.rand(portrait.head_grid.shape, device=DEVICE) > 0.7)
+    portrait: Any = subject.portrait
+    grid = portrait.head.grid
+    grid.restrict(torch.rand(grid.shape, device=DEVICE) > 0.7)
     with torch.no_grad():  # opaque after a few samples
-        portrait.head.spatial.table.uniform_(-1, 1)
-        portrait.head.sigma_net.weights[-1][0].abs_().mul_(30)
-    portrait.torso_grid.restrict(torch.rand(portrait.torso_grid.shape, device=DEVICE) > 0.5)
+        portrait.head.field.spatial.table.uniform_(-1, 1)
+        portrait.head.field.sigma_net.weights[-1][0].abs_().mul_(30)
+    grid = portrait.torso.grid
+    grid.restrict(torch.rand(grid.shape, device=DEVICE) > 0.5)
     return subject
 
 
 def make_stage(name: str, kind: type[StageModule], subject: Subject) -> StageModule:
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
-        stage = compose("train").model.stages[name]
-    settings = {"_target_": f"{__name__}.{kind.__name__}"}
-    module = instantiate(
-        OmegaConf.merge(stage, settings),
-        portrait=subject.portrait,
-        budget=Budget(steps=1000),
-        _convert_="object",
-    ).to(DEVICE)
+        config = compose("train")
+    target = f"{__name__}.{kind.__name__}"
+    module = build_stage(config, name, subject.portrait, Budget(steps=1000), _target_=target)
+    module.to(DEVICE)
     module.setup("fit")
     return module
+
+
+def by_audio(module: StageModule) -> None:
+    """No step is driven by landmarks, and all draw the same number of rays."""
+    if isinstance(module, HeadStage):
+        module.landmark_driven = (0.0, 0.0)
+    if isinstance(module, HeadModule):
+        module.samples_per_step = None
 
 
 @pytest.mark.parametrize(("name", "kind"), [("head", Head), ("torso", Torso), ("joint", Joint)])
@@ -137,9 +143,7 @@ def test_a_step_reads_nothing(
     name: str, kind: type[StageModule], subject: Subject, waits: None
 ) -> None:
     module = make_stage(name, kind, subject)
-    if isinstance(module, HeadModule):
-        module.shown = (0.0, 0.0)
-        module.samples_per_step = None
+    by_audio(module)
     optimizer = module.configure_optimizers()["optimizer"]
     batch = make_batch(subject, 3, 24, None)
     step(module, optimizer, batch, "triton")
@@ -149,7 +153,7 @@ def test_a_step_reads_nothing(
 
 def test_reading_is_found(subject: Subject) -> None:
     module = make_stage("head", Head, subject)
-    module.shown = (0.0, 0.0)
+    by_audio(module)
     optimizer = module.configure_optimizers()["optimizer"]
     batch = make_batch(subject, 3, 24, None)
     with pytest.raises((AssertionError, RuntimeError)), no_reads():
@@ -158,29 +162,29 @@ def test_reading_is_found(subject: Subject) -> None:
 
 @pytest.mark.parametrize("backend", ["reference", "triton"])
 @pytest.mark.parametrize("kind", [Head, Joint])
-def test_room_to_spare_changes_nothing(
+def test_capacity_to_spare_changes_nothing(
     backend: str, kind: type[StageModule], subject: Subject, waits: None
 ) -> None:
     """Loss, gradients and grid of the first step, which counts, and of one that knows enough."""
     kernels.set_backend(backend)
     batch = make_batch(subject, 3, 24, None)
-    grid = subject.portrait.head_grid
+    grid = subject.head.grid
     before, found = grid.value.clone(), []
     module = make_stage("head" if kind is Head else "joint", kind, subject)
-    module.shown = (0.0, 0.0)
-    module.samples_per_step = None
+    by_audio(module)
     for _ in range(2):
         grid.value.copy_(before)
         module.zero_grad()
-        rooms = module.room(batch)
+        capacity = module.counts.capacity(batch)
         loss, _ = module.loss(batch)
         loss.backward()
         gradients = {n: p.grad for n, p in module.named_parameters() if p.grad is not None}
-        found.append((rooms, loss.detach(), gradients, grid.value.clone()))
+        found.append((capacity, loss.detach(), gradients, grid.value.clone()))
         torch.cuda.synchronize() if DEVICE.type == "cuda" else None
-    (none, loss, gradients, values), (room, again, others, marked) = found
-    n_rays, n_samples = module._counts[False].latest()
-    assert none is None and room % head.ROOM == 0 and room > n_samples > 0 and n_rays == 24
+    (none, loss, gradients, values), (capacity, again, others, marked) = found
+    n_rays, n_samples = module.counts._counts[False].latest()
+    assert none is None and n_rays == 24
+    assert capacity % rays.PIECE == 0 and capacity > n_samples > 0
     assert torch.allclose(loss, again, rtol=1e-5) and gradients.keys() == others.keys()
     largest = max(float(gradient.abs().max()) for gradient in gradients.values())
     for name, gradient in gradients.items():
@@ -192,18 +196,18 @@ def test_room_to_spare_changes_nothing(
     assert not torch.equal(values, before) or kind is Joint
 
 
-def test_rays_without_room_are_as_if_they_were_not_drawn(subject: Subject) -> None:
+def test_rays_without_capacity_are_as_if_they_were_not_drawn(subject: Subject) -> None:
     kernels.set_backend("reference")
     portrait, batch = subject.portrait, make_batch(subject, 3, 24, None)
     state = portrait.head_state(batch.conditioning)
-    whole, samples = portrait.render_head(batch.rays, state)
-    room = int(samples.offsets[13]) + 1  # the 14th ray has more than one sample
-    some, kept = portrait.render_head(batch.rays, state, room=room)
-    assert len(kept.t) == room and int(kept.offsets[-1]) == room - 1
+    whole, samples = portrait.head.render(batch.rays, state)
+    capacity = int(samples.offsets[13]) + 1  # the 14th ray has more than one sample
+    some, kept = portrait.head.render(batch.rays, state, capacity=capacity)
+    assert len(kept.t) == capacity and int(kept.offsets[-1]) == capacity - 1
     assert torch.allclose(some.rgb[:13], whole.rgb[:13], atol=1e-6)
     assert (some.alpha[13:] == 0).all() and (whole.alpha[13:] > 0).any()
     some.rgb[13:].sum().backward()
-    table = portrait.head.spatial.table.grad
+    table = subject.head.field.spatial.table.grad
     assert table is None or not table.any()
 
 
@@ -215,10 +219,10 @@ def test_the_torso_is_the_same_everywhere_or_where_needed(
     batch = make_batch(subject, 3, 200, None)
     found: list[list[Tensor]] = []
     for waits in (False, True):
-        monkeypatch.setattr(portraits, "host_waits", lambda device, waits=waits: waits)
+        monkeypatch.setattr(planar, "host_waits", lambda device, waits=waits: waits)
         portrait.zero_grad()
         state = portrait.torso_state(batch.conditioning)
-        rgb, alpha = portrait.render_torso(batch.xy, batch.rays.frame, state)
+        rgb, alpha = portrait.torso.render(batch.xy, batch.rays.frame, state)
         (rgb.square().sum() + alpha.sum()).backward()
         gradients = [p.grad for p in portrait.torso.parameters() if p.grad is not None]
         found.append([rgb, alpha, *gradients])
@@ -227,28 +231,30 @@ def test_the_torso_is_the_same_everywhere_or_where_needed(
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-4 * float(a.detach().abs().max()))
 
 
-def test_patches_get_more_room(subject: Subject, waits: None) -> None:
+def test_patches_get_more_capacity(subject: Subject, waits: None) -> None:
     kernels.set_backend("reference")
     module = make_stage("head", Head, subject)
-    module.shown = (0.0, 0.0)
-    rays = make_batch(subject, 3, 25, None)
-    patch = replace(rays, patch=(5, 5))
-    for batch in (rays, patch):
-        assert module.room(batch) is None
-        _, samples = module.portrait.render_head(batch.rays, module.head_state(batch))
+    by_audio(module)
+    plain = make_batch(subject, 3, 25, None)
+    patch = replace(plain, patch=(5, 5))
+    for batch in (plain, patch):
+        assert module.counts.capacity(batch) is None
+        _, samples = module.portrait.head.render(batch.rays, module.head_state(batch))
         for _ in range(400):  # as if the batch was so many times as large
-            module._counts[batch.patch is not None].put(len(batch.xy), 400 * samples.offsets[-1])
+            module.counts._counts[batch.patch is not None].put(
+                len(batch.xy), 400 * samples.offsets[-1]
+            )
     n = 400 * int(samples.offsets[-1])
-    assert 1.25 * n <= module.room(rays) < 1.25 * n + head.ROOM
-    assert 2 * n <= module.room(patch) < 2 * n + head.ROOM
+    assert 1.25 * n <= module.counts.capacity(plain) < 1.25 * n + rays.PIECE
+    assert 2 * n <= module.counts.capacity(patch) < 2 * n + rays.PIECE
 
 
 def test_a_batch_without_samples_is_not_the_last(subject: Subject, waits: None) -> None:
     module = make_stage("head", Head, subject)
     batch = make_batch(subject, 3, 25, None)
-    module._counts[False].put(len(batch.xy), torch.tensor(0, device=DEVICE))
+    module.counts._counts[False].put(len(batch.xy), torch.tensor(0, device=DEVICE))
     torch.cuda.synchronize() if DEVICE.type == "cuda" else None
-    assert module.room(batch) == head.ROOM
+    assert module.counts.capacity(batch) == rays.PIECE
 
 
 def test_counts_come_in_their_order() -> None:

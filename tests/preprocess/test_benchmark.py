@@ -10,7 +10,7 @@ from preprocess.test_inputs import film, preprocess
 
 from radnerf import preprocess as package
 from radnerf.preprocess.__main__ import main
-from radnerf.preprocess.judgement import REPORT
+from radnerf.preprocess.report import PAGE
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def test_the_benchmark_tells_each_stage(tmp_path: Path, capsys: pytest.CaptureFi
     assert main([str(path), "--benchmark", "--json", str(figures), "--resolution", "64"]) == 0
     report = json.loads(figures.read_text())
     first, *_, last = report["seconds"]
-    assert (first, last) == ("cuts", "judgement")
+    assert (first, last) == ("cuts", "quality")
     assert report["total_s"] == pytest.approx(sum(report["seconds"].values()), abs=0.01)
     assert report["frames_per_s"] == pytest.approx(30 / report["total_s"], rel=0.01)
     assert report["size"] == [48, 64] and report["peak_mb"] > 10
@@ -35,13 +35,11 @@ def test_the_benchmark_tells_each_stage(tmp_path: Path, capsys: pytest.CaptureFi
     assert {p.name for p in tmp_path.iterdir()} == {"a.mp4", "figures.json"}
 
 
-def test_a_clip_folder_and_its_judgement(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_clip_folder_and_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = film(tmp_path / "a.mp4")
     assert main([str(path), str(tmp_path / "clip")]) == 0
     shown = capsys.readouterr()
-    assert (tmp_path / "clip" / REPORT).is_file() and REPORT in shown.out
+    assert (tmp_path / "clip" / PAGE).is_file() and PAGE in shown.out
     assert "s of speech" in shown.err
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import shutil
@@ -20,10 +19,10 @@ from radnerf.data import clip as layout
 from radnerf.data.clip import Clip, write_image
 from radnerf.errors import UserError
 from radnerf.files import UNFINISHED
+from radnerf.geometry.face68 import to_68
 from radnerf.preprocess import stages
-from radnerf.preprocess.face import to_68
-from radnerf.preprocess.judgement import warnings_of
 from radnerf.preprocess.pipeline import preprocess_video
+from radnerf.preprocess.report import warnings_of
 
 FRAMES = 30
 
@@ -328,12 +327,16 @@ def test_killed_at_each_stage_and_repeated(tmp_path: Path, monkeypatch: pytest.M
     def running(stage: stages.Stage, *rest: object) -> None:
         began.append(stage.name)
 
-        def work(desk: stages.Desk) -> None:
-            stage.run(desk)
-            if deadly == [(stage.name, "work")]:
+        kind, run = type(stage), type(stage).run
+
+        def work(self: stages.Stage, place: stages.Workspace) -> None:
+            run(self, place)
+            if deadly == [(self.name, "work")]:
                 die()
 
-        make(dataclasses.replace(stage, run=work), *rest)
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "run", work)
+            make(stage, *rest)
 
     def stamping(path: Path, content: object) -> None:
         if deadly == [(path.stem, "stamp")]:
@@ -354,7 +357,7 @@ def test_killed_at_each_stage_and_repeated(tmp_path: Path, monkeypatch: pytest.M
                 preprocess(video, root)
     deadly[:] = [("nothing", "")]
     preprocess(video, root)
-    assert order[:2] == ["cuts", "audio"] and order[-1] == "judgement"
+    assert order[:2] == ["cuts", "audio"] and order[-1] == "quality"
     # Once for each death and once to the end, and no stage before.
     assert began == [name for name in order for _ in range(3)]
     assert not list((root / ".stages").glob("*.part"))

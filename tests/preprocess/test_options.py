@@ -19,22 +19,23 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from preprocess_videos import FakeFace, camera_track, fake_person, tone, write_video
 
-from radnerf.data.clip import BACKGROUND, HEAD, NECK, TORSO, Clip
+from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
+from radnerf.data.clip import Clip
 from radnerf.errors import UserError
 from radnerf.geometry.face68 import MESH_TO_68
-from radnerf.preprocess.finders import (
+from radnerf.preprocess.bfm.tracker import BfmTracker
+from radnerf.preprocess.landmarks.detect import TaskDetector, read_landmarks
+from radnerf.preprocess.landmarks.finders import (
     LandmarkFile,
     MediapipeLandmarks,
     TaskLandmarks,
     eyes_of_blinks,
     read_blinks,
 )
-from radnerf.preprocess.landmarks import TaskDetector, read_landmarks
 from radnerf.preprocess.options import Option
-from radnerf.preprocess.parsers import FrameParser, SelfieParser
+from radnerf.preprocess.parsing.parsers import FrameParser, SelfieParser
 from radnerf.preprocess.pipeline import preprocess_video
 from radnerf.preprocess.source import ClipSource
-from radnerf.preprocess.trackers import BfmTracker
 
 CONF = Path(__file__).parents[2] / "conf"
 SIZE, FRAMES = (64, 80), 26
@@ -105,7 +106,7 @@ def test_another_choice_redoes_what_depends_on_it(video: Path, tmp_path: Path) -
     write_model(tmp_path / "3DMM")
     preprocess(video, root)
     before = stamps(root)
-    after_parsing = {"parsing", "plate", "layers", "index", "sheet", "judgement"}
+    after_parsing = {"parsing", "background", "layers", "index", "sheet", "quality"}
     preprocess(video, root, parser=BandParser())
     assert redone(before, root) == after_parsing
     before = stamps(root)
@@ -117,7 +118,7 @@ def test_another_choice_redoes_what_depends_on_it(video: Path, tmp_path: Path) -
     before = stamps(root)
     tracker = BfmTracker(path=str(tmp_path / "3DMM"), photometric=False, device="cpu")
     clip = preprocess(video, root, parser=BandParser(chin=0.66), tracker=tracker)
-    assert redone(before, root) == {"poses", "index", "sheet", "judgement"}
+    assert redone(before, root) == {"poses", "index", "sheet", "quality"}
     assert clip.meta["focal_px"] == pytest.approx(clip.focal)
     assert clip.meta["tracking"]["rmse_px"] < 1
     # As the bundle adjustment: the way that the face was moved.
@@ -153,7 +154,7 @@ def test_a_task_keeps_blendshapes_and_its_blinks_can_be_the_eyes(
         assert sorted(kept["names"]) == ["eyeBlinkLeft", "eyeBlinkRight", "jawOpen"]
     before = stamps(root)
     blink = made("blink")
-    assert redone(before, root) == {"index", "sheet", "judgement"}
+    assert redone(before, root) == {"index", "sheet", "quality"}
     shut = list(blink.ids).index(12)  # a frame without a face is left out before it
     assert int(blink.eye.argmin()) == shut
     assert area.eye[shut] > 0.9 * area.eye[shut - 2]

@@ -8,12 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from preprocess_videos import FakeFace, camera_track, fake_person, grey_ramp, tone, write_video
+from preprocess_videos import FakeFace, camera_track, fake_person, gray_ramp, tone, write_video
 
-from radnerf.data.clip import HEAD, NECK, TORSO, Clip, read_image
+from radnerf.conventions import HEAD, NECK, TORSO
+from radnerf.data.clip import Clip, read_image
 from radnerf.errors import UserError
-from radnerf.preprocess.pictures import over
-from radnerf.preprocess.pipeline import preprocess_video, smooth_eye, write_wav
+from radnerf.preprocess.index import smooth_eye
+from radnerf.preprocess.layers.stage import over
+from radnerf.preprocess.pipeline import preprocess_video
+from radnerf.preprocess.video.sound import write_wav
 
 SIZE, FRAMES = (96, 128), 30
 
@@ -145,7 +148,7 @@ def test_an_error_keeps_the_folder_of_an_earlier_run(
 @pytest.fixture
 def plain_video(tmp_path: Path) -> Path:
     times = np.arange(30) / 25
-    return write_video(tmp_path / "plain.mp4", grey_ramp(times), list(times), tone(1.2))
+    return write_video(tmp_path / "plain.mp4", gray_ramp(times), list(times), tone(1.2))
 
 
 def test_smoothing_the_eyes_keeps_level_and_lag() -> None:
@@ -154,7 +157,7 @@ def test_smoothing_the_eyes_keeps_level_and_lag() -> None:
     assert smooth_eye(blink).argmin() == 3
 
 
-def test_person_over_plate_by_hand() -> None:
+def test_person_over_background_by_hand() -> None:
     front, behind = np.full((1, 3, 3), 200, np.uint8), np.full((1, 3, 3), 100, np.uint8)
     alpha = np.array([[0, 51, 255]], np.uint8)
     assert over(front, alpha, behind)[0, :, 0].tolist() == [100, 120, 200]
@@ -191,7 +194,7 @@ def test_real_videos(shared_videos: Path, tmp_path: Path, name: str, resolution:
     nose = clip.landmarks(25)[30].astype(int)
     assert labels[nose[1], nose[0]] == HEAD
     assert 0.1 < (labels == HEAD).mean() < 0.6
-    # The person over the plate is the frame itself where the person is.
+    # The person over the background is the frame itself where the person is.
     frame = read_image(clip.root / "ori_imgs" / "25.jpg").astype(int)
     inside = cv2.erode((labels == HEAD).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
     assert np.abs(clip.image(25).astype(int) - frame)[inside].mean() < 2

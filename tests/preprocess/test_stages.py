@@ -4,13 +4,43 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from radnerf.errors import UserError
 from radnerf.files import UNFINISHED
-from radnerf.preprocess.stages import STAMPS, Desk, Stage, locked, run_stages
+from radnerf.preprocess.stages import STAMPS, Stage, Workspace, locked, run_stages
+
+
+@dataclass
+class Given(Stage):
+    """A stage whose declaration is made of what a test gives."""
+
+    name: str
+    made: tuple[str, ...]
+    body: Callable[[Workspace], None]
+    read: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    version: int = 1
+    resumable: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return self.read
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.made
+
+    def settings(self) -> dict[str, Any]:
+        return self.options
+
+    def run(self, work: Workspace) -> None:
+        self.body(work)
 
 
 class Counter:
@@ -19,19 +49,19 @@ class Counter:
     def __init__(self) -> None:
         self.runs = {"first": 0, "second": 0}
 
-    def first(self, desk: Desk) -> None:
+    def first(self, work: Workspace) -> None:
         self.runs["first"] += 1
-        (desk.out / "a.txt").write_text("a")
+        (work.out / "a.txt").write_text("a")
 
-    def second(self, desk: Desk) -> None:
+    def second(self, work: Workspace) -> None:
         self.runs["second"] += 1
-        (desk.out / "folder").mkdir()
-        (desk.out / "folder" / "b.txt").write_text((desk.root / "a.txt").read_text() + "b")
+        (work.out / "folder").mkdir()
+        (work.out / "folder" / "b.txt").write_text((work.root / "a.txt").read_text() + "b")
 
     def stages(self, one: int = 1, two: int = 1, version: int = 1) -> list[Stage]:
         return [
-            Stage("first", ("a.txt",), self.first, settings={"one": one}, version=version),
-            Stage("second", ("folder",), self.second, ("first",), settings={"two": two}),
+            Given("first", ("a.txt",), self.first, options={"one": one}, version=version),
+            Given("second", ("folder",), self.second, ("first",), {"two": two}),
         ]
 
 
@@ -71,13 +101,13 @@ def test_a_missing_output_is_made_again(tmp_path: Path) -> None:
 def test_a_failed_stage_leaves_nothing_and_keeps_the_rest(tmp_path: Path) -> None:
     counter = Counter()
 
-    def fail(desk: Desk) -> None:
-        counter.second(desk)
+    def fail(work: Workspace) -> None:
+        counter.second(work)
         raise RuntimeError("half way")
 
     first, second = counter.stages()
     with pytest.raises(RuntimeError):
-        run_stages([first, Stage("second", second.outputs, fail, second.needs)], tmp_path, 1)
+        run_stages([first, Given("second", second.outputs, fail, second.needs)], tmp_path, 1)
     assert not (tmp_path / "folder").exists()
     assert sorted(p.name for p in (tmp_path / STAMPS).iterdir()) == ["first.json"]
     run_stages([first, second], tmp_path, 1)
@@ -85,15 +115,15 @@ def test_a_failed_stage_leaves_nothing_and_keeps_the_rest(tmp_path: Path) -> Non
 
 
 def _slow_run(root: Path) -> None:
-    def slow(desk: Desk) -> None:
-        (desk.out / "folder").mkdir()
+    def slow(work: Workspace) -> None:
+        (work.out / "folder").mkdir()
         for i in range(1000):
-            (desk.out / "folder" / f"{i}.txt").write_text("x")
+            (work.out / "folder" / f"{i}.txt").write_text("x")
             time.sleep(0.01)
 
     with locked(root):
         first, _ = Counter().stages()
-        run_stages([first, Stage("second", ("folder",), slow, ("first",))], root, 1)
+        run_stages([first, Given("second", ("folder",), slow, ("first",))], root, 1)
 
 
 def test_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -123,18 +153,18 @@ class Interrupted(BaseException):
 def test_a_stage_goes_on_at_the_frame_where_it_was_interrupted(tmp_path: Path) -> None:
     written: list[int] = []
 
-    def run(setting: int, last: str = "", goes_on: bool = True) -> None:
-        def work(desk: Desk) -> None:
-            for i in range(desk.done("a/{}.txt", "b/{}.txt"), 6):
+    def run(setting: int, last: str = "", resumable: bool = True) -> None:
+        def write(work: Workspace) -> None:
+            for i in range(work.done("a/{}.txt", "b/{}.txt"), 6):
                 for name in ("a", "b"):
-                    (desk.out / name).mkdir(exist_ok=True)
-                    (desk.out / name / f"{i}.txt").write_text("x")
+                    (work.out / name).mkdir(exist_ok=True)
+                    (work.out / name / f"{i}.txt").write_text("x")
                     if f"{name}{i}" == last:
-                        (desk.out / name / f".4.77{UNFINISHED}.txt").write_text("half")
+                        (work.out / name / f".4.77{UNFINISHED}.txt").write_text("half")
                         raise Interrupted
                 written.append(i)
 
-        stage = Stage("s", ("a", "b"), work, (), {"setting": setting}, goes_on=goes_on)
+        stage = Given("s", ("a", "b"), write, (), {"setting": setting}, resumable=resumable)
         run_stages([stage], tmp_path, 6)
 
     def interrupted(setting: int) -> None:
@@ -148,10 +178,10 @@ def test_a_stage_goes_on_at_the_frame_where_it_was_interrupted(tmp_path: Path) -
     assert written == [3, 4, 5]
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [f"{i}.txt" for i in range(6)]
 
-    for setting, goes_on in ((3, True), (2, False)):  # begun with another setting; cannot go on
+    for setting, resumable in ((3, True), (2, False)):  # begun with another setting; cannot go on
         written.clear()
         interrupted(2)
-        run(setting, goes_on=goes_on)
+        run(setting, resumable=resumable)
         assert written == [0, 1, 2, 3, 4, 5]
 
 
@@ -180,9 +210,9 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    def full(desk: Desk) -> None:
-        raise OSError(28, "No space left on device", str(desk.out / "a.txt"))
+    def full(work: Workspace) -> None:
+        raise OSError(28, "No space left on device", str(work.out / "a.txt"))
 
     with pytest.raises(UserError, match="No space left"):
-        run_stages([Stage("first", ("a.txt",), full)], tmp_path, 1)
+        run_stages([Given("first", ("a.txt",), full)], tmp_path, 1)
     assert not (tmp_path / "a.txt").exists()

@@ -6,28 +6,26 @@ import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fields.tinycuda import stand_in
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from inference.fakes import make_bundle, turned
-from omegaconf import OmegaConf
 
 from radnerf import kernels
 from radnerf.errors import KernelUnavailable
+from radnerf.experiment.build import ClipFacts, build_stage, portrait_config
 from radnerf.fields.cameras import CameraRefinement
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import load_portrait
+from radnerf.inference.performer import load_portrait
+from radnerf.kernels.frame import cpu
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
 from radnerf.rendering.frame import PlainFrameRenderer, frame_renderer
-from radnerf.rendering.frame_cpu import CpuFrameRenderer
 from radnerf.rendering.portrait import Portrait
 from radnerf.types import Batch, Conditioning, Rays
 
@@ -38,10 +36,11 @@ GRIDS = ("tiledgrid", "hashgrid")
 SMALL = (
     "model.hidden=16",
     "model.grid_levels=2",
-    "model.portrait.head_grid.shape=[8,8,8]",
-    "model.portrait.torso_grid.shape=[8,8]",
-    "model.portrait.marching={step:0.08,max_samples:16}",
-    "model.stages.joint.shown=[0,0]",
+    "head.grid.shape=[8,8,8]",
+    "torso.grid.shape=[8,8]",
+    "model.marching_step=0.08",
+    "model.max_samples=16",
+    "model.stages.joint.landmark_driven=[0,0]",
 )
 COMBINATIONS = [
     [f"encoder={encoder}", f"conditioning={conditioning}", f"torso={torso}"]
@@ -55,9 +54,9 @@ COMBINATIONS = [
     ["encoder.ambient.dim=3"],
     ["encoder=frequency", "encoder.ambient.dim=1"],
     ["encoder=tinycudann", "encoder.spatial.network=[16,64,1]"],
-    ["model.portrait.head.appearance_dim=0", "torso.code_dim=0"],
-    ["torso.deforms=false"],
-    ["model.portrait.head_grid.maximum=false"],
+    ["head.field.appearance_dim=0", "torso.field.code_dim=0"],
+    ["torso.field.deforms=false"],
+    ["head.grid.maximum=false"],
     ["model=radnerf_small"],
 ]
 
@@ -73,21 +72,14 @@ def made(choices: list[str]) -> tuple[Portrait, StageModule]:
     """A small portrait, and the stage that trains all of it."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [*SMALL, *choices])
-    parts: Any = OmegaConf.to_container(config.model.portrait, resolve=True)
-    box = [[-0.4, -0.3, -0.4], [0.4, 0.3, 0.4]]
-    parts["audio_net"]["dim"] = 6
-    parts["head"] |= {"n_frames": N_FRAMES, "box": box}
-    parts["torso"]["n_frames"] = N_FRAMES
-    parts["head_grid"]["box"] = box
+    facts = ClipFacts(6, N_FRAMES, ((-0.4, -0.3, -0.4), (0.4, 0.3, 0.4)), (0.0, 0.25))
     torch.manual_seed(0)
-    portrait = Portrait.from_config(parts)
-    joint = config.model.stages.joint
-    module = instantiate(joint, portrait=portrait, budget=Budget(steps=10), _convert_="object")
-    return portrait, module
+    portrait = Portrait.from_config(portrait_config(config, facts))
+    return portrait, build_stage(config, "joint", portrait, Budget(steps=10))
 
 
 def batch() -> Batch:
-    """Every pixel of three frames, in random colours."""
+    """Every pixel of three frames, in random colors."""
     generator = torch.Generator().manual_seed(1)
     height, width = SIZE
     poses = torch.stack([turned(angle) for angle in (-8, 0, 9)])
@@ -96,13 +88,13 @@ def batch() -> Batch:
     )
     frame, uv = frame.flatten(), torch.stack([column, row], -1).view(-1, 2) + 0.5
     n = len(frame)
-    colours = torch.rand(3, n, 3, generator=generator)
+    colors = torch.rand(3, n, 3, generator=generator)
     return Batch(
         rays=Rays(*rays_through(poses, frame, uv, *VIEW[:2]), frame),
         xy=uv / torch.tensor([width, height]) * 2 - 1,
-        target=colours[0],
-        behind=colours[1],
-        background=colours[2],
+        target=colors[0],
+        behind=colors[1],
+        background=colors[2],
         torso_alpha=torch.rand(n, generator=generator),
         head=torch.ones(n, dtype=torch.bool),
         face=torch.ones(n, dtype=torch.bool),
@@ -132,8 +124,8 @@ def test_a_step_moves_every_parameter_and_the_file_keeps_it(
         for name, value in portrait.named_parameters()
         if value.numel() and (value.grad is None or not value.grad.any())
     }
-    bent = {name for name in before if name.startswith("torso.deform_net")}
-    assert resting == (bent if choices == ["torso.deforms=false"] else set())
+    bent = {name for name in before if name.startswith("torso.field.deform_net")}
+    assert resting == (bent if choices == ["torso.field.deforms=false"] else set())
     optimizer.step()
     for name, value in portrait.named_parameters():
         assert value.isfinite().all()
@@ -159,7 +151,7 @@ def test_a_step_moves_every_parameter_and_the_file_keeps_it(
     whole = not group.startswith("encoder") or (
         choice in GRIDS and choices[1] == "conditioning=coordinate"
     )
-    assert isinstance(draw, CpuFrameRenderer if whole else PlainFrameRenderer)
+    assert isinstance(draw, cpu.Renderer if whole else PlainFrameRenderer)
     error = draw(turned(3), code, 0.2).astype(float) - frames[0]
     assert 10 * np.log10(255**2 / max((error**2).mean(), 1e-9)) > 45
 
@@ -186,11 +178,13 @@ def test_the_head_stage_refines_cameras_at_their_own_rate_and_the_torso_stage_do
     portrait.cameras = CameraRefinement(N_FRAMES)
     kernels.set_backend("reference")
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        stages = compose("train", [*SMALL]).model.stages
-    stages.head.shown, stages.head.samples_per_step = [0, 0], None
+        config = compose("train", [*SMALL])
     head, torso = (
-        instantiate(stages[name], portrait=portrait, budget=Budget(steps=10), _convert_="object")
-        for name in ("head", "torso")
+        build_stage(config, name, portrait, Budget(steps=10), **changes)
+        for name, changes in (
+            ("head", {"landmark_driven": [0, 0], "samples_per_step": None}),
+            ("torso", {}),
+        )
     )
     assert portrait.cameras not in torso.trained_parts
     cameras = set(portrait.cameras.parameters())

@@ -19,7 +19,7 @@ from radnerf.data.clip import write_image
 from radnerf.errors import UserError
 from radnerf.report import __main__ as report
 from radnerf.report import dashboard, page
-from radnerf.report.runs import baseline_of, delta, find_runs, group, pooled_spread
+from radnerf.report.runs import baseline_of, delta, find_runs, group, pooled_std
 
 
 def write_run(
@@ -57,10 +57,10 @@ def test_runs_that_differ_in_their_seed_alone_are_one_group(four_runs: Path) -> 
     first, second = group(find_runs([four_runs]))
     assert (first.choices, second.choices) == ({"loss": "<a>"}, {"loss": "b"})
     assert (first.mean("full.psnr"), second.mean("full.psnr")) == (31.0, 27.5)
-    assert first.spread("full.psnr") == approx(2**0.5)
+    assert first.std("full.psnr") == approx(2**0.5)
     assert first.mean("full.lpips") is None and first.mean("device") is None
     # Variances 2 and 0.5 of one degree of freedom each.
-    pooled = pooled_spread([first, second], "full.psnr")
+    pooled = pooled_std([first, second], "full.psnr")
     assert pooled == approx(1.25**0.5)
     change = delta(second, first, "full.psnr", pooled)
     assert change and change.value == -3.5 and change.error == approx(1.25**0.5)
@@ -117,7 +117,7 @@ def test_one_seed_makes_no_claim(tmp_path: Path) -> None:
     for loss, psnr in (("a", 30.0), ("b", 20.0)):
         write_run(tmp_path / loss, loss, 0, psnr)
     text = page.html(runs := find_runs([tmp_path]), groups := group(runs), groups[0])
-    assert "<small>−10.000</small>" in text and page.NO_SPREAD in text
+    assert "<small>−10.000</small>" in text and page.NO_ERROR in text
 
 
 def test_less_is_better_where_it_is(tmp_path: Path) -> None:

@@ -1,47 +1,60 @@
 """Sound to features: loading, extraction, windows of video frames, streaming, augmentation."""
 
 from radnerf.audio.augment import AudioAugment
-from radnerf.audio.chunks import FEATURE_RATE, HOP
+from radnerf.audio.chunks import FeatureStream
 from radnerf.audio.clip_features import audio_windows, clip_features
-from radnerf.audio.extractors import Extractor, MelExtractor
-from radnerf.audio.load import load_audio, normalise_loudness, speech_gain
+from radnerf.audio.extractors import Extractor, MelExtractor, make_extractor
+from radnerf.audio.load import Recording, Resampler, load_audio
+from radnerf.audio.loudness import (
+    Loudness,
+    LoudnessFollower,
+    constant_gain,
+    normalise_loudness,
+    speech_gain,
+)
 from radnerf.audio.mouth import MouthBasis
 from radnerf.audio.precomputed import FeatureFile, precomputed_windows, read_features
-from radnerf.audio.registry import make_extractor
-from radnerf.audio.sync import SPEECH_LEAD, driving_lead, mouth_lead, speech_activity
+from radnerf.audio.sync import (
+    SPEECH_OFFSET,
+    ActivityStream,
+    driving_offset,
+    measure_audio_offset,
+    speech_activity,
+)
 from radnerf.audio.windows import (
-    ATTENTION_FRAMES,
-    WINDOW,
-    StreamState,
+    ReadyWindows,
+    WindowStream,
     attention_windows,
-    stream,
     windows,
 )
 
 __all__ = [
-    "ATTENTION_FRAMES",
-    "FEATURE_RATE",
-    "HOP",
-    "SPEECH_LEAD",
-    "WINDOW",
+    "SPEECH_OFFSET",
+    "ActivityStream",
     "AudioAugment",
     "Extractor",
     "FeatureFile",
+    "FeatureStream",
+    "Loudness",
+    "LoudnessFollower",
     "MelExtractor",
     "MouthBasis",
-    "StreamState",
+    "ReadyWindows",
+    "Recording",
+    "Resampler",
+    "WindowStream",
     "attention_windows",
     "audio_windows",
     "clip_features",
-    "driving_lead",
+    "constant_gain",
+    "driving_offset",
     "load_audio",
     "make_extractor",
-    "mouth_lead",
+    "measure_audio_offset",
     "normalise_loudness",
     "precomputed_windows",
     "read_features",
     "speech_activity",
     "speech_gain",
-    "stream",
     "windows",
 ]

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from radnerf.audio.extractors import Extractor
-from radnerf.audio.load import Wave, load_audio, normalise_loudness
-from radnerf.audio.precomputed import FeatureFile, FrameWindows, read_features
-from radnerf.audio.sync import SPEECH_LEAD
-from radnerf.audio.windows import WINDOW, windows
-from radnerf.data.clip import FPS, SAMPLE_RATE
+from radnerf.audio.load import load_audio
+from radnerf.audio.loudness import Wave, normalise_loudness
+from radnerf.audio.precomputed import FeatureFile, read_features
+from radnerf.audio.sync import SPEECH_OFFSET
+from radnerf.audio.windows import FrameWindows, windows
+from radnerf.conventions import FPS, SAMPLE_RATE, WINDOW
 from radnerf.errors import UserError
 from radnerf.files import whole_file
 
@@ -26,15 +27,15 @@ def audio_windows(
     extractor: Extractor,
     n_frames: int | None = None,
     fps: float = FPS,
-    lead: float = SPEECH_LEAD,
+    audio_offset: float = SPEECH_OFFSET,
 ) -> FrameWindows:
     """Feature windows of a recording at any loudness; by default as many as it has frames.
 
-    The default lead is that of a natural, well-synchronised talker.
+    The default offset is that of a natural, well-synchronised talker.
     """
     if n_frames is None:
         n_frames = round(len(wave) / SAMPLE_RATE * fps)
-    return windows(extractor(normalise_loudness(wave)), n_frames, fps, lead)
+    return windows(extractor(normalise_loudness(wave)), n_frames, fps, audio_offset)
 
 
 def clip_features(
@@ -42,12 +43,12 @@ def clip_features(
     extractor: Extractor,
     n_frames: int,
     fps: float = FPS,
-    lead: float = 0.0,
+    audio_offset: float = 0.0,
 ) -> FrameWindows:
     """Windows of all frames of a clip, from aud_<name>.npy or, when that is stale, aud.wav.
 
-    The lead is the clip's own, see mouth_lead; a FeatureFile's windows are its own. A network's
-    memory is given back.
+    The offset is the clip's own, see measure_audio_offset; a FeatureFile's windows are its own. A
+    network's memory is released.
 
     Raises:
         UserError: the clip has no sound, or its folder cannot be written.
@@ -63,13 +64,13 @@ def clip_features(
         "extractor": extractor.fingerprint,
         "sound": hashlib.sha256(sound.read_bytes()).hexdigest(),
         "fps": fps,
-        "lead": lead,
+        "audio_offset": audio_offset,
     }
     if path.is_file() and note.is_file() and note.read_text() == json.dumps(made_from):
         features = read_features(path)
         if features.shape == (n_frames, WINDOW, extractor.dim):
             return features
-    features = audio_windows(load_audio(sound), extractor, n_frames, fps, lead)
+    features = audio_windows(load_audio(sound), extractor, n_frames, fps, audio_offset)
     extractor.release()
     # The note goes last and comes off first, so that it never vouches for other features.
     note.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Characters heard by DeepSpeech 2, from checkpoints of deepspeech.pytorch, versions 2 and 3.
+"""Characters recognised by DeepSpeech 2, from checkpoints of deepspeech.pytorch, versions 2 and 3.
 
 The network is built anew with the names that its checkpoints have, so that they load without that
 package and without running code of theirs (https://github.com/SeanNaren/deepspeech.pytorch, MIT).
@@ -10,7 +10,7 @@ H hidden width, C characters.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,15 +21,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from radnerf.audio.chunks import HOP, Sound
+from radnerf.audio.chunks import Sound
+from radnerf.audio.extractors import Recorded
+from radnerf.audio.loudness import Pieces
 from radnerf.audio.model_files import reason
 from radnerf.audio.neural import NeuralExtractor, Steps
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import HOP, SAMPLE_RATE
 from radnerf.errors import UserError
+from radnerf.registry import component
 
 PARTS = ("conv.", "rnns.", "fc.")  # of a checkpoint's names; losses and decoders have no weights
 CHANNELS = 32  # of the convolutions
-BLOCK = 60 * SAMPLE_RATE  # samples of a spectrogram in memory at once
+USUAL = 0.07, 0.2  # mean and deviation of the log magnitudes of speech at SPEECH_LEVEL_DB
 WINDOWS: dict[str, Callable[..., Tensor]] = {
     "hamming": torch.hamming_window,
     "hann": torch.hann_window,
@@ -107,7 +110,7 @@ def convolved_bins(n_bins: int) -> int:
 
 
 @dataclass(frozen=True)
-class Hearing:
+class SpectrogramSettings:
     """How a checkpoint's spectrograms are made."""
 
     window: str = "hamming"
@@ -130,6 +133,7 @@ class Hearing:
         return spectrum.abs().log1p()
 
 
+@component("extractor", "deepspeech")
 @dataclass(frozen=True, kw_only=True)
 class DeepSpeechExtractor(NeuralExtractor):
     """Log-probabilities of 29 characters.
@@ -158,7 +162,7 @@ class DeepSpeechExtractor(NeuralExtractor):
         return [path]
 
     @cached_property
-    def parts(self) -> tuple[dict[str, Tensor], Hearing]:
+    def parts(self) -> tuple[dict[str, Tensor], SpectrogramSettings]:
         return read_checkpoint(self.weight_files[0])
 
     @property
@@ -188,31 +192,72 @@ class DeepSpeechExtractor(NeuralExtractor):
             return _of_the_package(self.weight_files[0])
         raise UserError(f"backend={self.backend} is not rebuilt or package.")
 
-    def runner(self, wave: Sound) -> Callable[[Sound], Steps]:
-        network, hearing = self.network, self.parts[1]
+    def runner(self, recorded: Recorded | None) -> Callable[[Sound], Steps]:
+        network, settings = self.network, self.parts[1]
         device = next(network.parameters()).device
 
         def frames(sound: Sound) -> Spectrogram:
-            return hearing.spectrogram(torch.from_numpy(sound.astype(np.float32)).to(device))
+            return settings.spectrogram(torch.from_numpy(sound.astype(np.float32)).to(device))
 
-        mean, deviation = _moments(frames, wave, hearing.n_fft)
-        return lambda sound: network((frames(sound) - mean) / deviation)
+        if recorded is not None:
+            moments = Moments()
+            for sound in _overlapping(recorded(), settings.n_fft):
+                moments = moments.with_values(frames(sound))
+            return lambda sound: network(moments.normalised(frames(sound)))
+
+        def run(sound: Sound) -> Steps:
+            values = frames(sound)
+            return network(Moments.usual(values.numel()).with_values(values).normalised(values))
+
+        return run
 
 
-def _moments(
-    frames: Callable[[Sound], Spectrogram], wave: Sound, n_fft: int
-) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Moments:
     """Mean and deviation of a recording's spectrogram: the networks want them to be 0 and 1."""
-    count, total, squares = 0, 0.0, 0.0
-    for start in range(0, len(wave), BLOCK):
-        sound = wave[start : start + BLOCK + n_fft - HOP // 2]  # no frame is counted twice
-        values = frames(np.pad(sound, (0, max(0, n_fft - len(sound))))).double()
-        count += values.numel()
-        total += float(values.sum())
-        squares += float(values.square().sum())
-    mean = total / max(1, count)
-    variance = (squares - count * mean**2) / max(1, count - 1)
-    return mean, max(variance, 1e-10) ** 0.5
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @classmethod
+    def usual(cls, count: int) -> Moments:
+        """As if so many values of speech at SPEECH_LEVEL_DB were known.
+
+        The sound at hand alone would not do where nothing is known of the rest: the hiss of a
+        pause would become as loud as speech.
+        """
+        mean, deviation = USUAL
+        return cls(count, count * mean, count * (mean**2 + deviation**2))
+
+    def with_values(self, values: Spectrogram) -> Moments:
+        """Those of more values."""
+        more = values.double()
+        return Moments(
+            self.count + more.numel(),
+            self.total + float(more.sum()),
+            self.squares + float(more.square().sum()),
+        )
+
+    def normalised(self, values: Spectrogram) -> Spectrogram:
+        """The values with mean 0 and deviation 1, when they are those that were counted."""
+        mean = self.total / max(1, self.count)
+        variance = (self.squares - self.count * mean**2) / max(1, self.count - 1)
+        return (values - mean) / max(variance, 1e-10) ** 0.5
+
+
+def _overlapping(pieces: Pieces, n_fft: int) -> Iterator[Float[np.ndarray, " _"]]:
+    """Sounds that have each of a recording's spectrogram frames once; silence fills the first."""
+    hop = HOP // 2
+    rest, first = np.zeros(0, np.float32), True
+    for piece in pieces:
+        rest = np.concatenate([rest, piece])
+        n_frames = (len(rest) - n_fft) // hop + 1
+        if n_frames > 0:
+            yield rest[: (n_frames - 1) * hop + n_fft]
+            rest, first = rest[n_frames * hop :], False
+    if first:
+        yield np.pad(rest, (0, n_fft - len(rest)))
 
 
 def rebuilt(weights: dict[str, Tensor], n_bins: int) -> DeepSpeech:
@@ -233,7 +278,7 @@ def rebuilt(weights: dict[str, Tensor], n_bins: int) -> DeepSpeech:
     return network
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Hearing]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], SpectrogramSettings]:
     """Weights, and how sound comes to them, from a .pth of version 2 or a .ckpt of version 3.
 
     No code in the file is run: what is no tensor or plain value is read as an inert record.
@@ -255,16 +300,16 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Hearing]:
     if "conv.0.weight" in state:
         raise UserError(f"{path} is of deepspeech.pytorch 1: give one of version 2 or 3.")
     if "rnns.0.rnn.weight_hh_l0_reverse" not in state or "fc.0.module.1.weight" not in state:
-        raise UserError(f"{path} is no network that hears in both directions: give another one.")
+        raise UserError(f"{path} is no network that runs in both directions: give another one.")
     weights = {
         name: value
         for name, value in state.items()
         if name.startswith(PARTS) and isinstance(value, Tensor)
     }
-    return weights, _hearing(content, path)
+    return weights, _spectrogram_settings(content, path)
 
 
-def _hearing(content: dict[str, Any], path: Path) -> Hearing:
+def _spectrogram_settings(content: dict[str, Any], path: Path) -> SpectrogramSettings:
     """How the spectrograms are made, from a checkpoint's hyperparameters where it has them."""
     version_2 = "audio_conf" in content
     told = content["audio_conf"] if version_2 else content.get("hyper_parameters", {})
@@ -273,14 +318,14 @@ def _hearing(content: dict[str, Any], path: Path) -> Hearing:
         told = told["spect_cfg"]
     names = ("window", "window_size", "window_stride", "sample_rate")
     known = {name: told[name] for name in names if isinstance(told, dict) and name in told}
-    hearing = Hearing(**known, periodic=not version_2)
-    steps = (hearing.sample_rate, round(2 * hearing.sample_rate * hearing.window_stride))
-    if steps != (SAMPLE_RATE, HOP) or hearing.window not in WINDOWS:
+    settings = SpectrogramSettings(**known, periodic=not version_2)
+    steps = (settings.sample_rate, round(2 * settings.sample_rate * settings.window_stride))
+    if steps != (SAMPLE_RATE, HOP) or settings.window not in WINDOWS:
         raise UserError(
-            f"{path} hears {hearing}: only networks of {SAMPLE_RATE} Hz with 100 frames a second "
+            f"{path} takes {settings}: only networks of {SAMPLE_RATE} Hz with 100 frames a second "
             "can be used."
         )
-    return hearing
+    return settings
 
 
 class Inert:

@@ -1,70 +1,119 @@
-"""Sound from any file, at one rate and one loudness."""
+"""Sound from any file or program, at one rate."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import av
 import numpy as np
 from jaxtyping import Float
 
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.audio.loudness import Wave, gain_of_pieces
+from radnerf.conventions import SAMPLE_RATE
 from radnerf.errors import UserError
 
-SPEECH_LEVEL_DB = -26.0  # RMS of speech, relative to full scale (ITU-T P.56 practice)
-MAX_GAIN_DB = 30.0  # more would lift the noise of a recording without speech
-LEVEL_BLOCK = SAMPLE_RATE // 20
-SPEECH_RANGE_DB = 20.0  # blocks this far below the loudest ones are pauses
-
-Wave = Float[np.ndarray, " samples"]
+PIECE = 2 * SAMPLE_RATE  # samples of a piece of a recording, about
 
 
-def load_audio(path: str | Path) -> Wave:
-    """The first audio track of an audio or video file, mono at SAMPLE_RATE, in [-1, 1].
+class Recording:
+    """The first audio track of an audio or video file, decoded anew as often as it is needed.
+
+    Opening it decodes it once, so that a file that is no sound is found at once and its length is
+    known, which headers tell wrongly or not at all. Nothing of it stays in memory.
 
     Raises:
         UserError: no such file, not decodable, without an audio track, or with an empty one.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no audio file {path}: check the path.")
-    # The channels are averaged here: the resampler's own mono is 3 dB louder for stereo.
-    resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise UserError(f"{path} has no audio track: give a file with sound.")
-            blocks = [
-                block.to_ndarray().mean(0)
-                for frame in container.decode(audio=0)
-                for block in resampler.resample(frame)
-            ]
-            if blocks:  # an encoder's delay stays in the resampler until it is flushed
-                blocks += [block.to_ndarray().mean(0) for block in resampler.resample(None)]
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be decoded as audio ({error}): convert it.") from error
-    wave = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    if wave.size == 0:
-        raise UserError(f"The audio track of {path} is empty: give a file with sound.")
-    return np.nan_to_num(wave.astype(np.float32, copy=False))
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"There is no audio file {self.path}: check the path.")
+        self.n_samples = sum(len(piece) for piece in self.pieces())
+        if self.n_samples == 0:
+            raise UserError(f"The audio track of {self.path} is empty: give a file with sound.")
+
+    def pieces(self) -> Iterator[Float[np.ndarray, " _"]]:
+        """Mono at SAMPLE_RATE, in [-1, 1], a few seconds at a time."""
+        blocks: list[Wave] = []
+        n_samples = 0
+        for block in self._decoded():
+            blocks.append(block)
+            n_samples += len(block)
+            if n_samples >= PIECE:
+                yield np.concatenate(blocks)
+                blocks, n_samples = [], 0
+        if blocks:
+            yield np.concatenate(blocks)
+
+    @cached_property
+    def gain(self) -> float:
+        """Its speech_gain()."""
+        return gain_of_pieces(self.pieces(), self.n_samples)
+
+    def _decoded(self) -> Iterator[Float[np.ndarray, " _"]]:
+        # The channels are averaged here: the resampler's own mono is 3 dB louder for stereo.
+        resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
+        frame = None
+        try:
+            with av.open(str(self.path)) as container:
+                if not container.streams.audio:
+                    raise UserError(f"{self.path} has no audio track: give a file with sound.")
+                for frame in container.decode(audio=0):
+                    for block in resampler.resample(frame):
+                        yield _mono(block)
+                if frame is not None:  # an encoder's delay stays there until it is flushed
+                    for block in resampler.resample(None):
+                        yield _mono(block)
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise UserError(
+                f"{self.path} cannot be decoded as audio ({error}): convert it."
+            ) from error
 
 
-def speech_gain(wave: Wave) -> float:
-    """Factor that brings the speech in a recording to SPEECH_LEVEL_DB.
+def _mono(block: av.AudioFrame) -> Wave:
+    return np.nan_to_num(block.to_ndarray().mean(0).astype(np.float32, copy=False))
 
-    Pauses do not count, so that slow and fast speakers come out equally loud; the gain is at most
-    MAX_GAIN_DB, so that noise alone stays quiet.
+
+def load_audio(path: str | Path) -> Wave:
+    """All samples of a Recording.
+
+    Raises:
+        UserError: as Recording does.
     """
-    n_blocks = max(1, len(wave) // LEVEL_BLOCK)
-    power = np.array([np.mean(np.square(b)) for b in np.array_split(wave, n_blocks)], np.float64)
-    loud = np.quantile(power, 0.95)
-    if loud <= 0.0:
-        return 1.0
-    speech = power[power >= loud * 10 ** (-SPEECH_RANGE_DB / 10)]
-    gain_db = SPEECH_LEVEL_DB - 10 * np.log10(speech.mean())
-    return float(10 ** (min(gain_db, MAX_GAIN_DB) / 20))
+    return np.concatenate(list(Recording(path).pieces()))
 
 
-def normalise_loudness(wave: Wave) -> Wave:
-    """The recording at SPEECH_LEVEL_DB; see speech_gain."""
-    return np.asarray(wave * np.float32(speech_gain(wave)))
+class Resampler:
+    """Brings mono sound that comes in pieces from one rate to another.
+
+    Together the results do not depend on the pieces; each is late by DELAY seconds at most.
+    """
+
+    DELAY = 0.002  # from 8 kHz upwards
+
+    def __init__(self, rate: int, goal: int) -> None:
+        self.rate = rate
+        self._resampler = av.AudioResampler(format="fltp", layout="mono", rate=goal)
+        self._same = rate == goal
+
+    def push(self, samples: Wave) -> Float[np.ndarray, " m"]:
+        """What the next samples become."""
+        if self._same or not len(samples):
+            return samples
+        block = np.ascontiguousarray(samples[None], np.float32)
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+        frame.sample_rate = self.rate
+        return self._joined(self._resampler.resample(frame))
+
+    def end(self) -> Float[np.ndarray, " m"]:
+        """What is left; nothing can follow."""
+        if self._same:
+            return np.zeros(0, np.float32)
+        return self._joined(self._resampler.resample(None))
+
+    @staticmethod
+    def _joined(blocks: list[av.AudioFrame]) -> Float[np.ndarray, " n"]:
+        return np.concatenate([np.zeros(0, np.float32), *(b.to_ndarray()[0] for b in blocks)])

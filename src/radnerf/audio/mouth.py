@@ -38,8 +38,8 @@ class MouthBasis:
             still = _aligned(landmarks, still)[:, STILL_68].mean(0)
         mouths = _centred_mouth(_aligned(landmarks, still))
         mean = mouths.mean(0)
-        _, spread, rows = np.linalg.svd(mouths - mean, full_matrices=False)
-        scale = max(float(spread[0]) / np.sqrt(len(mouths)), 1e-9)
+        _, values, rows = np.linalg.svd(mouths - mean, full_matrices=False)
+        scale = max(float(values[0]) / np.sqrt(len(mouths)), 1e-9)
         return cls(still, mean, rows[:n_coefficients], scale)
 
     def coefficients(self, landmarks: Landmarks) -> Float[np.ndarray, "t k"]:
@@ -58,9 +58,9 @@ def _aligned(landmarks: Landmarks, still: Float[np.ndarray, "points 2"]) -> Land
     goal = still[:, 0] + 1j * still[:, 1]
     centre = points[:, STILL_68].mean(1, keepdims=True)
     own = points[:, STILL_68] - centre
-    turn = (own.conj() @ (goal - goal.mean()))[:, None]
-    turn = turn / np.square(np.abs(own)).sum(1, keepdims=True)
-    moved = (points - centre) * turn + goal.mean()
+    rotation = (own.conj() @ (goal - goal.mean()))[:, None]
+    rotation = rotation / np.square(np.abs(own)).sum(1, keepdims=True)
+    moved = (points - centre) * rotation + goal.mean()
     return np.stack([moved.real, moved.imag], -1)
 
 

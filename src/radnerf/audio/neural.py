@@ -1,6 +1,6 @@
 """What all extractors with weights share: chunks, cache keys, settings that a portrait keeps.
 
-Recurrent layers and self-attention hear a whole chunk, so that features of a long recording depend,
+Recurrent layers and self-attention see a whole chunk, so that features of a long recording depend,
 weakly, on where its chunks begin. The margin leaves every step some seconds of sound on both sides.
 
 Letters: S feature steps, C feature width.
@@ -15,15 +15,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from radnerf.audio.chunks import FEATURE_RATE, HOP, Features, Sound, in_chunks
-from radnerf.audio.extractors import Extractor
+from radnerf.audio.chunks import Features, FeatureStream, Sound
+from radnerf.audio.extractors import Extractor, Recorded
 from radnerf.audio.model_files import content_hash, short_hash
-from radnerf.devices import choose_device
+from radnerf.conventions import FEATURE_RATE, HOP
 from radnerf.errors import UserError
+from radnerf.runtime.devices import choose_device
 
 Steps = Float[Tensor, "steps c"]
 
@@ -47,6 +49,7 @@ class NeuralExtractor(Extractor):
     kind: ClassVar[str]  # the audio=... that chooses it
     place: ClassVar[str]  # the setting that says where the weights are
     local: ClassVar[frozenset[str]] = frozenset({"device"})  # what a portrait must not choose
+    live_chunk: ClassVar[int] = FEATURE_RATE // 5  # each costs the margins once more
 
     @property
     @abstractmethod
@@ -72,8 +75,12 @@ class NeuralExtractor(Extractor):
         """The network with its weights."""
 
     @abstractmethod
-    def runner(self, wave: Sound) -> Callable[[Sound], Steps]:
-        """What turns parts of this recording, whole steps and the edges, into features."""
+    def runner(self, recorded: Recorded | None) -> Callable[[Sound], Steps]:
+        """What turns parts of a recording, whole steps and the edges, into features.
+
+        Args:
+            recorded: see stream().
+        """
 
     @property
     def name(self) -> str:
@@ -144,12 +151,18 @@ class NeuralExtractor(Extractor):
     def release(self) -> None:
         self.__dict__.pop("network", None)
 
-    @torch.inference_mode()
     def __call__(self, wave: Sound) -> Features:
         """Features of the steps of a recording of any length."""
-        run = self.runner(wave)
+        stream = self.stream(lambda: [wave])
+        return np.concatenate([stream.push(wave), stream.end()])
 
+    def stream(self, recorded: Recorded | None = None) -> FeatureStream:
+        run = self.runner(recorded)
+
+        @torch.inference_mode()
         def features_of(sound: Sound) -> Features:
             return run(sound).float().cpu().numpy()
 
-        return in_chunks(features_of, wave, self.dim, *self.plan, edges=self.edges)
+        chunk, margin = self.plan
+        chunk = min(self.live_chunk, chunk) if recorded is None else chunk
+        return FeatureStream(features_of, self.dim, chunk, margin, self.edges)

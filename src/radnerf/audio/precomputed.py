@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from radnerf.audio.chunks import FEATURE_RATE, Features, Sound
-from radnerf.audio.extractors import Extractor
+from radnerf.audio.chunks import Features, FeatureStream, Sound
+from radnerf.audio.extractors import Extractor, Recorded
 from radnerf.audio.load import load_audio
-from radnerf.audio.windows import WINDOW, windows
-from radnerf.data.clip import FPS, SAMPLE_RATE
+from radnerf.audio.windows import FrameWindows, windows
+from radnerf.conventions import FEATURE_RATE, FPS, SAMPLE_RATE, WINDOW
 from radnerf.errors import UserError
+from radnerf.registry import component
 
-FrameWindows = Float[np.ndarray, "frames 16 c"]
 SHORT = 1.0  # seconds that features may lack at the end; there is silence
 SAME_RATE = 0.1  # a file's rate is one of those known when their durations differ so little
 # What the field's tools make, by its width.
@@ -36,9 +36,10 @@ KINDS = {
 log = logging.getLogger(__name__)
 
 
+@component("extractor", "features")
 @dataclass(frozen=True)
 class FeatureFile(Extractor):
-    """Stands where an extractor would: features are read, sound cannot be heard.
+    """Stands where an extractor would: features are read, none are made of sound.
 
     Args:
         file: a path, or the name of a file in the clip's folder; None is the only one there.
@@ -68,8 +69,16 @@ class FeatureFile(Extractor):
 
     def __call__(self, wave: Sound) -> Features:
         raise UserError(
-            f"This portrait learned from features of another tool ({self._label}) and "
-            "cannot hear: give the same kind for this audio, features=FILE.npy."
+            f"This portrait learned from features of another tool ({self._label}) and makes none "
+            "of sound: give the same kind for this audio, features=FILE.npy."
+        )
+
+    def stream(self, recorded: Recorded | None = None) -> FeatureStream:
+        if recorded is not None:
+            self(np.zeros(0, np.float32))
+        raise UserError(
+            f"This portrait learned from features of another tool ({self._label}) and cannot "
+            "follow live sound: render a file, with features=FILE.npy."
         )
 
     def found(self, root: Path) -> FeatureFile:
@@ -116,7 +125,7 @@ def precomputed_windows(
     """Windows of n_frames from a file of windows [T, 16, C], or of steps [T, 2, C] or [S, C].
 
     Windows are taken as they are, one a frame; steps, 50 a second, are put together as windows()
-    does, without a lead. Files of half (steps) or twice that rate are brought to it.
+    does, without an offset. Files of half (steps) or twice that rate are brought to it.
 
     Args:
         seconds: of the sound that the features are of; None for as long as the frames.
@@ -164,8 +173,8 @@ def _at_feature_rate(
     place = (np.arange(count) + 0.5) * rate / FEATURE_RATE - 0.5  # between the steps' middles
     first = np.clip(np.floor(place).astype(np.int64), 0, max(0, len(features) - 2))
     second = np.minimum(first + 1, len(features) - 1)
-    share = np.clip(place - first, 0, 1).astype(np.float32)[:, None]
-    return np.asarray((1 - share) * features[first] + share * features[second])
+    weight = np.clip(place - first, 0, 1).astype(np.float32)[:, None]
+    return np.asarray((1 - weight) * features[first] + weight * features[second])
 
 
 def read_features(path: str | Path) -> FrameWindows:

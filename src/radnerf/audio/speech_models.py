@@ -21,8 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from radnerf.audio.chunks import FEATURE_RATE, HOP, Sound
-from radnerf.audio.load import SPEECH_LEVEL_DB
+from radnerf.audio.chunks import Sound
+from radnerf.audio.extractors import Recorded
+from radnerf.audio.loudness import SPEECH_LEVEL_DB
 from radnerf.audio.model_files import (
     BY_PATH,
     SETTINGS,
@@ -33,8 +34,9 @@ from radnerf.audio.model_files import (
     weight_files,
 )
 from radnerf.audio.neural import NeuralExtractor, Steps
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import FEATURE_RATE, HOP, SAMPLE_RATE
 from radnerf.errors import UserError
+from radnerf.registry import component
 
 # The models were trained on recordings of unit variance; speech comes at SPEECH_LEVEL_DB.
 UNIT_VARIANCE = 10 ** (-SPEECH_LEVEL_DB / 20)
@@ -122,7 +124,7 @@ class SpeechModel(NeuralExtractor):
     def run(self, network: nn.Module, sound: Sound) -> Steps:
         """Features of the steps of a sound."""
 
-    def runner(self, wave: Sound) -> Callable[[Sound], Steps]:
+    def runner(self, recorded: Recorded | None) -> Callable[[Sound], Steps]:
         return partial(self.run, self.network)
 
     def chosen(self, last: Tensor, hidden: tuple[Tensor, ...] | None) -> Tensor:
@@ -149,7 +151,7 @@ class WaveModel(SpeechModel):
 
     @cached_property
     def window(self) -> tuple[int, int]:
-        """Samples that a state of the model hears before attention, and between two states."""
+        """Samples that a state of the model sees before attention, and between two states."""
         field, hop = 1, 1
         for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
             field, hop = field + (kernel - 1) * hop, hop * stride
@@ -182,9 +184,9 @@ class WaveModel(SpeechModel):
         return network
 
     def run(self, network: nn.Module, sound: Sound) -> Steps:
-        heard = torch.from_numpy(sound.astype(np.float32) * np.float32(self.scale))
-        heard = heard.to(next(network.parameters()).device)[None]
-        states = self.states(network, heard)[0]
+        scaled = torch.from_numpy(sound.astype(np.float32) * np.float32(self.scale))
+        scaled = scaled.to(next(network.parameters()).device)[None]
+        states = self.states(network, scaled)[0]
         hop = self.window[1]
         if hop == HOP:
             return states
@@ -192,12 +194,13 @@ class WaveModel(SpeechModel):
         return resampled(states, HOP / hop, n_steps)
 
     def states(
-        self, network: nn.Module, heard: Float[Tensor, "1 samples"]
+        self, network: nn.Module, sound: Float[Tensor, "1 samples"]
     ) -> Float[Tensor, "1 steps c"]:
-        output = network(heard, output_hidden_states=self.wants_hidden)
+        output = network(sound, output_hidden_states=self.wants_hidden)
         return self.chosen(output.last_hidden_state, output.hidden_states)
 
 
+@component("extractor", "hubert")
 @dataclass(frozen=True, kw_only=True)
 class HubertExtractor(WaveModel):
     """Hidden states of HuBERT."""
@@ -207,9 +210,10 @@ class HubertExtractor(WaveModel):
     encoder_class: ClassVar[str] = "HubertModel"
 
 
+@component("extractor", "wav2vec2")
 @dataclass(frozen=True, kw_only=True)
 class Wav2Vec2Extractor(WaveModel):
-    """Logits of the characters that wav2vec2 hears (CTC), or the hidden states of a layer."""
+    """Logits of the characters that wav2vec2 recognises (CTC), or the hidden states of a layer."""
 
     kind: ClassVar[str] = "wav2vec2"
     config_class: ClassVar[str] = "Wav2Vec2Config"
@@ -223,14 +227,15 @@ class Wav2Vec2Extractor(WaveModel):
         return super().load() if self.layer is not None else self.pretrained("Wav2Vec2ForCTC")
 
     def states(
-        self, network: nn.Module, heard: Float[Tensor, "1 samples"]
+        self, network: nn.Module, sound: Float[Tensor, "1 samples"]
     ) -> Float[Tensor, "1 steps c"]:
-        return network(heard).logits if self.layer is None else super().states(network, heard)
+        return network(sound).logits if self.layer is None else super().states(network, sound)
 
 
+@component("extractor", "whisper")
 @dataclass(frozen=True, kw_only=True)
 class WhisperExtractor(SpeechModel):
-    """States of Whisper's encoder, which hears windows of 30 s; shorter sounds end in silence."""
+    """States of Whisper's encoder, which takes windows of 30 s; shorter sounds end in silence."""
 
     kind: ClassVar[str] = "whisper"
     config_class: ClassVar[str] = "WhisperConfig"

@@ -1,36 +1,35 @@
-"""Feature windows of video frames, whole and streaming.
+"""Feature windows of video frames, of whole recordings and of those to come.
 
 Letters: S feature steps (50 a second), C feature width, T video frames, F frames of a batch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from radnerf.audio.extractors import FEATURE_RATE, HOP, Extractor
-from radnerf.data.clip import FPS
+from radnerf.audio.chunks import Features, FeatureStream, Sound
+from radnerf.conventions import ATTENTION_FRAMES, FEATURE_RATE, FPS, SAMPLE_RATE, WINDOW
 
-WINDOW = 16  # feature steps of a frame
-ATTENTION_FRAMES = 8  # t-4 .. t+3
+FrameWindows = Float[np.ndarray, "frames 16 c"]
 
 
 def windows(
-    features: Float[np.ndarray, "steps c"], n_frames: int, fps: float = FPS, lead: float = 0.0
-) -> Float[np.ndarray, "frames 16 c"]:
+    features: Float[np.ndarray, "steps c"],
+    n_frames: int,
+    fps: float = FPS,
+    audio_offset: float = 0.0,
+) -> FrameWindows:
     """The 16 steps around the start of each frame, as public clips have them at 25 fps.
 
-    Frame t sees the steps [2t - 8, 2t + 8), `lead` seconds later when the mouth moves that much
-    before it is heard (see mouth_lead); beyond the ends of the recording is silence (0).
-    Windows overlap: where frames lie a whole number of steps apart they share their memory, an
+    Frame t sees the steps [2t - 8, 2t + 8), `audio_offset` seconds later when the mouth moves that
+    much before its sound (see measure_audio_offset); beyond the ends of the recording is silence
+    (0). Windows overlap: where frames lie a whole number of steps apart they share their memory, an
     eighth of what they hold at 25 fps, and are not to be written to.
     """
-    first = np.round(np.arange(n_frames) * (FEATURE_RATE / fps) + lead * FEATURE_RATE)
-    first = first.astype(np.int64) - WINDOW // 2
+    first = first_steps(np.arange(n_frames), fps, audio_offset)
     before = max(0, -int(first[0])) if n_frames else 0
     after = max(0, int(first[-1]) + WINDOW - len(features)) if n_frames else WINDOW
     padded = np.pad(features, ((before, after), (0, 0)))
@@ -41,6 +40,14 @@ def windows(
     else:
         rows = first + before
     return shared[rows].transpose(0, 2, 1)
+
+
+def first_steps(
+    frames: Int[np.ndarray, " n"], fps: float, audio_offset: float
+) -> Int[np.ndarray, " n"]:
+    """Where the windows of frames begin, in feature steps."""
+    middle = np.round(frames * (FEATURE_RATE / fps) + audio_offset * FEATURE_RATE)
+    return np.asarray(middle.astype(np.int64) - WINDOW // 2)
 
 
 def attention_windows(
@@ -54,54 +61,84 @@ def attention_windows(
     return chosen * exists[:, :, None, None]
 
 
-@dataclass(frozen=True)
-class StreamState:
-    """What a stream has heard and still needs."""
+class WindowStream:
+    """The windows() of frames whose sound comes in pieces.
 
-    wave: Float[np.ndarray, " samples"]
-    steps_done: int  # steps of the waveform above whose features exist already
-    features: Float[np.ndarray, "steps c"]  # from the next frame's window on
-    n_before: int  # silent steps put before the recording
-
-    @classmethod
-    def start(cls, extractor: Extractor, lead: float = 0.0) -> StreamState:
-        """Nothing heard yet: silence. The lead (see windows) is at most half a window, 160 ms."""
-        n_before = WINDOW // 2 - round(lead * FEATURE_RATE)
-        if n_before < 0:
-            raise ValueError(f"a stream cannot look {lead} s ahead")
-        silence = np.zeros((n_before, extractor.dim), np.float32)
-        return cls(np.zeros(0, np.float32), 0, silence, n_before)
-
-
-def stream(
-    extractor: Extractor,
-    state: StreamState,
-    wave: Float[np.ndarray, " samples"],
-    last: bool = False,
-) -> tuple[Float[np.ndarray, "frames 16 c"], StreamState]:
-    """Windows (25 fps) that become complete with the next samples of a recording.
-
-    The samples must have their loudness set beforehand (see speech_gain). last=True ends the
-    recording: silence follows, and every frame begun is given. Together the windows are those of
-    the whole recording; each comes 160 ms, the lead and the extractor's context after its frame.
+    Args:
+        features: where they come from; a fresh one.
     """
-    heard = np.concatenate([state.wave, wave.astype(np.float32, copy=False)])
-    ready = -(-len(heard) // HOP) if last else max(0, len(heard) - extractor.context) // HOP
-    features = state.features
-    if ready > state.steps_done:
-        features = np.concatenate([features, extractor(heard)[state.steps_done : ready]])
-    ready = max(ready, state.steps_done)
 
-    step = int(FEATURE_RATE / FPS)
-    if last:
-        n_frames = max(0, -(-(len(features) - state.n_before) // step))
-        missing = max(0, (n_frames - 1) * step + WINDOW - len(features))
-        features = np.pad(features, ((0, missing), (0, 0)))
-    else:
-        n_frames = max(0, (len(features) - WINDOW) // step + 1)
-    rows = np.arange(n_frames)[:, None] * step + np.arange(WINDOW)
-    dropped = max(0, ready - -(-extractor.context // HOP))
-    rest = StreamState(
-        heard[dropped * HOP :], ready - dropped, features[n_frames * step :], state.n_before
-    )
-    return features[rows], rest
+    def __init__(
+        self, features: FeatureStream, fps: float = FPS, audio_offset: float = 0.0
+    ) -> None:
+        self.features = features
+        self.fps = fps
+        self.audio_offset = audio_offset
+        self._steps: Features = np.zeros((0, features.dim), np.float32)  # from self._first on
+        self._first = 0
+        self._frame = 0
+
+    def fresh(self) -> WindowStream:
+        """The same for another recording, which begins now."""
+        return WindowStream(self.features.fresh(), self.fps, self.audio_offset)
+
+    def needed(self, frame: int) -> int:
+        """How many samples the recording must have until a frame's window comes out."""
+        return self.features.needed(max(0, self._last_step(frame)))
+
+    def push(self, samples: Sound) -> FrameWindows:
+        """Windows of the frames that are complete with the next samples."""
+        self._steps = np.concatenate([self._steps, self.features.push(samples)])
+        n_frames = self._frame
+        while self._last_step(n_frames) < self._first + len(self._steps):
+            n_frames += 1
+        return self._windows(n_frames)
+
+    def end(self, n_frames: int) -> FrameWindows:
+        """Windows of the frames that are left of n_frames."""
+        self._steps = np.concatenate([self._steps, self.features.end()])
+        return self._windows(n_frames)
+
+    def _last_step(self, frame: int) -> int:
+        return int(first_steps(np.array([frame]), self.fps, self.audio_offset)[0]) + WINDOW - 1
+
+    def _windows(self, n_frames: int) -> FrameWindows:
+        """Windows of the frames up to n_frames; earlier steps are forgotten."""
+        first = first_steps(np.arange(self._frame, n_frames + 1), self.fps, self.audio_offset)
+        rows = first[:-1, None] + np.arange(WINDOW) - self._first
+        exists = (rows >= 0) & (rows < len(self._steps))
+        # One row more, so that there is one even when there are none.
+        steps = np.concatenate([self._steps, np.zeros((1, self._steps.shape[1]), np.float32)])
+        found = steps[np.where(exists, rows, len(self._steps))]
+        self._frame = n_frames
+        keep = min(max(0, int(first[-1]) - self._first), len(self._steps))
+        self._steps, self._first = self._steps[keep:], self._first + keep
+        return found
+
+
+class ReadyWindows:
+    """Stands where a WindowStream would: windows of a whole recording that were made before."""
+
+    def __init__(self, frame_windows: FrameWindows, fps: float = FPS) -> None:
+        self.windows = frame_windows
+        self.fps = fps
+        self._n_samples = 0
+        self._frame = 0
+
+    def fresh(self) -> ReadyWindows:
+        """The same for the recording from its beginning."""
+        return ReadyWindows(self.windows, self.fps)
+
+    def needed(self, frame: int) -> int:
+        """How many samples the recording must have until a frame's window comes out."""
+        return int(np.ceil((frame + 1) * SAMPLE_RATE / self.fps))
+
+    def push(self, samples: Sound) -> FrameWindows:
+        """Windows of the frames that are complete with the next samples."""
+        self._n_samples += len(samples)
+        return self.end(int(self._n_samples / SAMPLE_RATE * self.fps))
+
+    def end(self, n_frames: int) -> FrameWindows:
+        """Windows of the frames that are left of n_frames."""
+        first, self._frame = self._frame, n_frames
+        return self.windows[first:n_frames]

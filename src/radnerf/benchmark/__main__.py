@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 from radnerf.files import whole_file
-from radnerf.programs import Options, ended
+from radnerf.runtime.programs import Options, ended, start
 
 CONF = Path(__file__).parents[3] / "conf"  # of the checkout
 
@@ -24,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _options() -> Options:
     parser = Options("python -m radnerf.benchmark", description=__doc__)
     parser.add_argument("--portrait", type=Path, help="a portrait file; a stand-in without it")
+    parser.add_argument(
+        "--plugins", nargs="+", default=[], help="modules that register the portrait's components"
+    )
     parser.add_argument("--json", type=Path, help="where to write all figures")
     parser.add_argument("--quick", action="store_true", help="smaller and shorter, for a look")
     parser.add_argument("--kernels", default="auto", choices=["auto", "cpu", "reference", "triton"])
@@ -46,7 +48,9 @@ def _run(options: argparse.Namespace) -> None:
     # Imported late, so that --help and a misspelt option answer at once.
     from radnerf.benchmark.report import show, write
     from radnerf.benchmark.suite import FULL, QUICK, run
+    from radnerf.registry import load_plugins
 
+    load_plugins(options.plugins)
     # Opened before the work: a file that cannot be written is found at once.
     with whole_file(options.json) if options.json else nullcontext() as file:
         if options.beside is not None or options.quota is not None:
@@ -77,4 +81,4 @@ def _run(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start(main)

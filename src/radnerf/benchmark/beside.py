@@ -29,13 +29,14 @@ from rich.table import Table
 
 from radnerf.benchmark.frames import Frames
 from radnerf.benchmark.portraits import stand_in
-from radnerf.callbacks import ExponentialMovingAverage, StepControl
+from radnerf.callbacks import StepControl
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.data.demo import make_demo_clip
 from radnerf.errors import UserError
+from radnerf.experiment.build import build_portrait, build_stage
 from radnerf.experiment.compile import compile_ahead
 from radnerf.experiment.launch import make_trainer
-from radnerf.experiment.run import TRAINING, portrait_for
+from radnerf.experiment.plan import TRAINING
 from radnerf.fields.audio_net import mouth_codes, pretrain_audio_net
 from radnerf.load import GROUPS
 from radnerf.modules.budget import Budget
@@ -177,21 +178,15 @@ class Work:
         make_demo_clip(root, **self.config.data.demo)
         self.data = ClipDataModule(root, instantiate(self.config.audio.extractor))
         self.data.setup()
-        self.portrait = portrait_for(self.config, self.data)
+        self.portrait = build_portrait(self.config, self.data)
         compile_ahead(self.portrait, self.data, "cpu")
 
     def train(self, name: str, turns: Turns) -> None:
         """Steps of a stage, as train.py makes them."""
-        module = instantiate(
-            self.config.model.stages[name],
-            portrait=self.portrait,
-            budget=Budget(steps=3000),
-            _convert_="object",
-        )
-        if name == "head":
-            module.warm_start_steps = 0
+        changes = {"warm_start_steps": 0} if name == "head" else {}  # measured by itself
+        module = build_stage(self.config, name, self.portrait, Budget(steps=3000), **changes)
         self.data.use(module.sampling)
-        callbacks = [StepControl(), ExponentialMovingAverage(**self.config.model.ema)]
+        callbacks = [StepControl(), instantiate(self.config.callbacks.ema)]
         trainer = make_trainer(
             self.config.trainer,
             max_steps=-1,

@@ -105,7 +105,7 @@ def benchmark_scaling(
         refused: why no speed may be given.
     """
     side = sides[len(sides) // 2]
-    step = subject.portrait.marching.step
+    step = subject.head.marching.step
     finer = [with_step(subject, step / divisor) for divisor in (1, 2, 4)]
     tables = {
         "pixels": {n * n: Frames(subject, n, backend) for n in sides},
@@ -125,16 +125,17 @@ def benchmark_scaling(
 
 def with_step(subject: Subject, step: float) -> Subject:
     """The subject, its rays sampled at other distances."""
-    portrait = copy.copy(subject.portrait)
-    limit = round(portrait.marching.max_samples * portrait.marching.step / step)
-    portrait.marching = replace(portrait.marching, step=step, max_samples=limit)
-    return replace(subject, portrait=portrait)
+    changed = replace(subject, portrait=copy.deepcopy(subject.portrait))
+    marching = changed.head.marching
+    limit = round(marching.max_samples * marching.step / step)
+    changed.head.marching = replace(marching, step=step, max_samples=limit)
+    return changed
 
 
 def of_clip(subject: Subject, n: int) -> Subject:
     """The subject as if its clip had n frames: poses, eyes and codes are repeated."""
-    portrait = copy.deepcopy(subject.portrait)
-    for part, name in ((portrait.head, "appearance"), (portrait.torso, "codes")):
+    portrait: Any = copy.deepcopy(subject.portrait)
+    for part, name in ((portrait.head.field, "appearance"), (portrait.torso.field, "codes")):
         codes = getattr(part, name)
         setattr(part, name, nn.Parameter(codes.detach()[torch.arange(n) % len(codes)]))
     repeated = torch.arange(n) % len(subject.poses)
@@ -148,10 +149,10 @@ def count_samples(subject: Subject, side: int) -> int:
     focal, centre, (height, width), _ = subject.view(side)
     pixel = torch.arange(height * width)
     uv = torch.stack([pixel % width, pixel // width], -1) + 0.5
-    device = subject.portrait.head.box.device
+    device = subject.portrait.rest_code.device
     frame = torch.zeros_like(pixel)
     origins, directions = rays_through(subject.poses[:1], frame, uv, focal, centre)
-    grid, marching = subject.portrait.head_grid, subject.portrait.marching
+    grid, marching = subject.head.grid, subject.head.marching
     found = march(
         origins.to(device),
         directions.to(device),

@@ -15,7 +15,7 @@ from radnerf.benchmark.ceilings import COPY, MATMULS, READS
 from radnerf.benchmark.report import FAILED, Report, Values, refuse
 from radnerf.benchmark.timing import measure
 from radnerf.kernels.composite import composite
-from radnerf.kernels.dispatch import AUTO, BACKENDS, lacks, triton_interprets
+from radnerf.kernels.dispatch import AUTO, BACKENDS, triton_interprets, unsupported_reason
 from radnerf.kernels.encodings import frequency_encode, sh_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
 from radnerf.kernels.march import march
@@ -183,9 +183,9 @@ def benchmark_operators(
 
 def _parity(name: str, case: Case, backend: str, asked: bool) -> Report:
     key, speed = f"parity.{name}.{backend}", f"operator.{name}.{backend}.forward_ms"
-    lacking = lacks(case.op, backend, tuple(case.inputs)) if asked else "not asked for"
-    if lacking is not None:
-        return refuse(lacking, key)
+    reason = unsupported_reason(case.op, backend, *case.inputs) if asked else "not asked for"
+    if reason is not None:
+        return refuse(reason, key)
     error = error_of(case, backend)
     if error <= case.limit:
         return {key: error}

@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from jaxtyping import Float
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from radnerf.audio import MelExtractor
+from radnerf.errors import UserError
+from radnerf.experiment.build import ClipFacts, portrait_config
+from radnerf.geometry.eyes import OPEN_EYE
+from radnerf.heads import RadianceHead
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import load_portrait
+from radnerf.inference.performer import load_portrait
 from radnerf.inference.tracks import cover
 from radnerf.rendering.frame import Image
-from radnerf.rendering.frame_parts import grids
 from radnerf.rendering.portrait import Portrait
 
 
@@ -35,6 +37,19 @@ class Subject:
     centre: tuple[float, float]
     size: tuple[int, int]
     background: Image
+
+    @property
+    def head(self) -> RadianceHead:
+        """What is measured.
+
+        Raises:
+            UserError: the portrait's head is of another kind.
+        """
+        head = self.portrait.head
+        if not isinstance(head, RadianceHead):
+            kind = type(head).__name__
+            raise UserError(f"The benchmark measures radiance fields, and the head is a {kind}.")
+        return head
 
     def view(self, side: int) -> tuple[float, tuple[float, float], tuple[int, int], Image]:
         """Focal length, centre, size and background of square frames, the picture's middle."""
@@ -73,38 +88,36 @@ def load_subject(path: Path, device: torch.device) -> Subject:
 def stand_in(conf: Path, device: torch.device) -> Subject:
     """An untrained portrait of the default configuration whose occupied shell is a head's."""
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-        parts: Any = OmegaConf.to_container(compose("train").model.portrait, resolve=True)
-    box = [[-0.45, -0.2, -0.35], [0.45, 0.4, 0.35]]
-    parts["audio_net"]["dim"] = MelExtractor().dim
-    parts["head"] |= {"n_frames": 32, "box": box}
-    parts["head_grid"]["box"] = box
-    parts["torso"]["n_frames"] = 32
+        config = compose("train")
+    box = ((-0.45, -0.2, -0.35), (0.45, 0.4, 0.35))
+    facts = ClipFacts(MelExtractor().dim, 32, box, (0.0, OPEN_EYE))
     torch.manual_seed(0)
-    portrait = Portrait.from_config(parts).eval()
-    axes = [torch.linspace(-1, 1, n) for n in portrait.head_grid.shape]
+    portrait: Any = Portrait.from_config(portrait_config(config, facts)).eval()
+    axes = [torch.linspace(-1, 1, n) for n in portrait.head.grid.shape]
     radius = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).norm(dim=-1)
-    portrait.head_grid.restrict((radius > 0.8) & (radius < 0.95))
+    portrait.head.grid.restrict((radius > 0.8) & (radius < 0.95))
     columns, rows = torch.meshgrid(
-        *[torch.linspace(-1, 1, n) for n in portrait.torso_grid.shape], indexing="ij"
+        *[torch.linspace(-1, 1, n) for n in portrait.torso.grid.shape], indexing="ij"
     )
-    portrait.torso_grid.restrict((rows > 0.45) & (columns.abs() < 0.8))
+    portrait.torso.grid.restrict((rows > 0.45) & (columns.abs() < 0.8))
     with torch.no_grad():  # opaque after a few samples, as a trained head is
-        for grid in grids(portrait)[:2]:
-            grid.table.uniform_(-1, 1)
-        portrait.head.sigma_net.weights[-1][0].abs_().mul_(10)
+        for name, value in portrait.head.named_parameters():
+            if name.endswith("table"):
+                value.uniform_(-1, 1)
+        portrait.head.field.sigma_net.weights[-1][0].abs_().mul_(10)
     angles = torch.linspace(-0.2, 0.2, 32)
     poses = torch.eye(4).repeat(32, 1, 1)
     front = torch.tensor([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
     for pose, angle in zip(poses, angles, strict=True):
         cos, sin = angle.cos(), angle.sin()
-        turn = torch.tensor([[1.0, 0, 0], [0, cos, -sin], [0, sin, cos]])
-        pose[:3, :3] = turn @ front
-        pose[:3, 3] = turn @ torch.tensor([0.0, 3.0, 0.0])
+        rotation = torch.tensor([[1.0, 0, 0], [0, cos, -sin], [0, sin, cos]])
+        pose[:3, :3] = rotation @ front
+        pose[:3, 3] = rotation @ torch.tensor([0.0, 3.0, 0.0])
     return Subject(
         "a stand-in that nobody trained; --portrait FILE takes a real one",
         portrait.to(device),
         poses,
-        torch.full((32,), 0.25),
+        torch.ones(32),
         torch.randn(16, portrait.audio_net.code_dim).to(device),
         2.4 * 512,
         (256.0, 256.0),

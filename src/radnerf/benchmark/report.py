@@ -77,10 +77,10 @@ def write(path: Path, report: Mapping[str, Values]) -> None:
 def show(report: Mapping[str, Values], console: Console | None = None) -> None:
     """Tables for a person to read."""
     console = console or Console(highlight=False)
-    shown: set[str] = set()
+    listed: set[str] = set()
 
     def cell(key: str) -> str:
-        shown.add(key)
+        listed.add(key)
         value = report.get(key)
         return str(report.get(f"{key}.reason", "")) if value is None else _text(value)
 
@@ -91,8 +91,8 @@ def show(report: Mapping[str, Values], console: Console | None = None) -> None:
         console.print(made)
 
     table(
-        "Operators: times as fast as the reference, share of the machine's ceiling",
-        ("operator", "back end", "error", "ms", "times", "share"),
+        "Operators: times as fast as the reference, fraction of the machine's ceiling",
+        ("operator", "back end", "error", "ms", "times", "fraction"),
         [
             (
                 f"{name} {what}",
@@ -123,7 +123,7 @@ def show(report: Mapping[str, Values], console: Console | None = None) -> None:
             for what, n in _matches(r"scaling\.(\w+)\.(\d+)\.ms", report)
         ],
     )
-    rest = [key for key in report if key not in shown and not key.endswith(".reason")]
+    rest = [key for key in report if key not in listed and not key.endswith(".reason")]
     given = [key for key in rest if report[key] is not None]
     table("All else", ("figure", "value"), [(key, cell(key)) for key in given])
     missing: dict[str, list[str]] = {}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from radnerf.benchmark.report import Report
 
-RENDERING = ("radnerf.inference.driver", "radnerf.rendering.frame")
+RENDERING = ("radnerf.inference.file_driver", "radnerf.rendering.frame")
 
 
 def benchmark_startup(

@@ -23,7 +23,7 @@ from radnerf.benchmark.report import Report, complete, failures
 from radnerf.benchmark.startup import benchmark_startup
 from radnerf.benchmark.training import benchmark_training
 from radnerf.errors import UserError
-from radnerf.inference.driver import choose_device
+from radnerf.runtime.devices import choose_device
 
 PACKAGES = ("radnerf", "torch", "numpy", "numba", "triton")
 

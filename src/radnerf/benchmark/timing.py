@@ -1,4 +1,4 @@
-"""The contract of every figure: warmed up, synchronised, interleaved, median and spread."""
+"""The contract of every figure: warmed up, synchronised, interleaved, median and percentile."""
 
 from __future__ import annotations
 

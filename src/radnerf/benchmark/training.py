@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from radnerf import kernels
@@ -18,8 +16,10 @@ from radnerf.audio.mouth import N_COEFFICIENTS
 from radnerf.benchmark.portraits import Subject
 from radnerf.benchmark.report import FAILED, Report, refuse
 from radnerf.benchmark.timing import measure
+from radnerf.experiment.build import build_stage
 from radnerf.geometry.cameras import rays_through
 from radnerf.geometry.rotations import head_pose_vector
+from radnerf.heads import RadianceHead
 from radnerf.kernels.march import march
 from radnerf.modules.budget import Budget
 from radnerf.modules.head import HeadModule
@@ -30,11 +30,11 @@ SPEEDS = (
     "train.steps_per_s",
     "train.rays_per_s",
     "ratio_to_reference.train",
-    "train.heard_ms",
-    "train.shown_ms",
-    "ratio_to_reference.train_heard",
+    "train.audio_driven_ms",
+    "train.landmark_driven_ms",
+    "ratio_to_reference.train_audio_driven",
 )
-SHARES = {"heard": 0.0, "shown": 1.0}  # of the steps that landmarks drive
+FRACTIONS = {"audio-driven": 0.0, "landmark-driven": 1.0}  # of the steps that landmarks drive
 LIMIT = 2e-2  # of the loss's relative error: 16-bit products
 
 
@@ -44,7 +44,7 @@ class BenchmarkedHead(HeadModule):
     @property
     def data(self) -> Any:
         generator = torch.Generator().manual_seed(0)
-        n_frames = len(self.portrait.head.appearance)
+        n_frames = len(cast(RadianceHead, self.portrait.head).field.appearance)
         return SimpleNamespace(mouth=torch.randn(n_frames, N_COEFFICIENTS, generator=generator))
 
     @property
@@ -62,7 +62,7 @@ def benchmark_training(
 ) -> Report:
     """Steps and rays a second, and the ratio to plain torch of the same run.
 
-    Of the stage's steps a share is driven by mouths as landmarks show them, without the audio net;
+    Some of the stage's steps are driven by mouths as landmarks show them, without the audio net:
     the speed is that of the mixture.
 
     Args:
@@ -70,13 +70,14 @@ def benchmark_training(
         refused: why no speed may be given, whatever the loss is.
     """
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-        stage = compose("train").model.stages.head
-    settings = {"_target_": f"{__name__}.BenchmarkedHead"}
-    module = instantiate(
-        OmegaConf.merge(stage, settings),
-        portrait=subject.portrait,
-        budget=Budget(steps=1000),
-        _convert_="object",
+        config = compose("train")
+    stage = config.model.stages.head
+    module: Any = build_stage(
+        config,
+        "head",
+        subject.portrait,
+        Budget(steps=1000),
+        _target_=f"{__name__}.BenchmarkedHead",
     ).to(subject.portrait.rest_code.device)
     module.setup("fit")
     optimizer = module.configure_optimizers()["optimizer"]
@@ -84,21 +85,21 @@ def benchmark_training(
         group["lr"] = 0.0
     samples = None if n_rays else int(stage.samples_per_step)
     batch = make_batch(subject, stage.sampling.n_frames, n_rays or stage.sampling.n_rays, samples)
-    first, last = module.shown
-    shown = (first + last) / 2
+    first, last = module.landmark_driven
+    by_landmarks = (first + last) / 2
 
-    def drive(name: str, share: float) -> Tensor:
-        module.shown = (share, share)
+    def drive(name: str, fraction: float) -> Tensor:
+        module.landmark_driven = (fraction, fraction)
         return step(module, optimizer, batch, name)
 
     steps = {
-        f"{name}, {kind}": partial(drive, name, share)
+        f"{name}, {kind}": partial(drive, name, fraction)
         for name in (backend, "reference")
-        for kind, share in SHARES.items()
+        for kind, fraction in FRACTIONS.items()
     }
     # Without dropout, both see the same.
     losses = {name: run() for name, run in steps.items()}
-    ratios = [losses[f"{backend}, {kind}"] / losses[f"reference, {kind}"] for kind in SHARES]
+    ratios = [losses[f"{backend}, {kind}"] / losses[f"reference, {kind}"] for kind in FRACTIONS]
     error = float((torch.stack(ratios) - 1).abs().max())  # NaN, where one is
     report: Report = {"parity.train.loss": error, "train.rays_per_step": len(batch.xy)}
     if not error <= LIMIT:
@@ -111,16 +112,18 @@ def benchmark_training(
     subject.portrait.eval()
     ms = {name: timing.median for name, timing in times.items()}
     mean, reference = (
-        shown * ms[f"{name}, shown"] + (1 - shown) * ms[f"{name}, heard"]
+        by_landmarks * ms[f"{name}, landmark-driven"]
+        + (1 - by_landmarks) * ms[f"{name}, audio-driven"]
         for name in (backend, "reference")
     )
     return report | {
         "train.steps_per_s": 1e3 / mean,
         "train.rays_per_s": len(batch.xy) * 1e3 / mean,
         "ratio_to_reference.train": reference / mean,
-        "train.heard_ms": ms[f"{backend}, heard"],
-        "train.shown_ms": ms[f"{backend}, shown"],
-        "ratio_to_reference.train_heard": ms["reference, heard"] / ms[f"{backend}, heard"],
+        "train.audio_driven_ms": ms[f"{backend}, audio-driven"],
+        "train.landmark_driven_ms": ms[f"{backend}, landmark-driven"],
+        "ratio_to_reference.train_audio_driven": ms["reference, audio-driven"]
+        / ms[f"{backend}, audio-driven"],
     }
 
 
@@ -137,13 +140,13 @@ def step(
 
 
 def make_batch(subject: Subject, n_frames: int, n_rays: int, n_samples: int | None) -> Batch:
-    """Rays at the head through random pixels of the subject's cameras, with random colours.
+    """Rays at the head through random pixels of the subject's cameras, with random colors.
 
     Args:
         n_rays: at most.
         n_samples: about so many are met; None does not care.
     """
-    device = subject.portrait.head.box.device
+    device = subject.portrait.rest_code.device
     generator = torch.Generator().manual_seed(0)
     height, width = subject.size
     poses = subject.poses[torch.linspace(0, len(subject.poses) - 1, n_frames).long()]
@@ -152,7 +155,7 @@ def make_batch(subject: Subject, n_frames: int, n_rays: int, n_samples: int | No
     origins, directions = rays_through(poses, frame, uv, subject.focal, subject.centre)
     portrait = subject.portrait
     origins, directions = origins.to(device), directions.to(device)
-    grid, marching = portrait.head_grid, portrait.marching
+    grid, marching = subject.head.grid, subject.head.marching
     met = march(
         origins, directions, grid.occupied, grid.box, marching.near, marching.step,
         marching.max_samples,
@@ -179,9 +182,9 @@ def make_batch(subject: Subject, n_frames: int, n_rays: int, n_samples: int | No
             audio=torch.randn(n_frames, 8, 16, portrait.audio_net.dim, generator=generator).to(
                 device
             ),
-            eye=torch.full((n_frames,), 0.25, device=device),
+            eye=torch.ones(n_frames, device=device),
             pose=head_pose_vector(poses).to(device),
-            index=torch.arange(n_frames, device=device) % len(portrait.head.appearance),
+            index=torch.arange(n_frames, device=device) % len(subject.head.field.appearance),
             torso=torch.zeros(n_frames, 3, device=device),
         ),
     )

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
-from radnerf.callbacks.step import StepControl
-from radnerf.memory import give_back
+from radnerf.callbacks.step import StepControl, callback_of
+from radnerf.files import passing
 from radnerf.modules.stage import StageModule
+from radnerf.runtime.memory import release_memory
 
 
 class StageCheckpoint(pl.Callback):
     """Saves a stage's checkpoint every so many seconds, never leaving half a file.
 
     A signal to stop saves one too, and ends the training after the step that was under way.
-    Each time also returns the memory that training has freed (see radnerf.memory).
+    Each time also returns the memory that training has freed (see radnerf.runtime.memory).
 
     Args:
-        path: of the checkpoint.
-        control: knows of signals.
         every_s: seconds between two checkpoints.
     """
 
-    def __init__(self, path: Path, control: StepControl, every_s: float = 20.0) -> None:
-        self.path = path
-        self.control = control
+    def __init__(self, every_s: float = 20.0) -> None:
         self.every_s = every_s
         self._last = 0.0
 
@@ -38,17 +36,30 @@ class StageCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, *_args: Any
     ) -> None:
         assert isinstance(module, StageModule)
+        control = callback_of(trainer, StepControl)
+        stop = control is not None and control.stop
         # The same seconds on all devices, which have to save together.
-        if self.control.stop or module.budget.elapsed_s - self._last >= self.every_s:
-            self.save(trainer)
+        if stop or module.budget.elapsed_s - self._last >= self.every_s:
+            self.save(trainer, checkpoint_of(Path(trainer.default_root_dir), module.name))
             self._last = module.budget.elapsed_s
-        if self.control.stop:
+        if stop:
             trainer.should_stop = True
 
-    def save(self, trainer: pl.Trainer) -> None:
+    def save(self, trainer: pl.Trainer, path: Path) -> None:
         """Write the checkpoint now."""
-        temporary = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            temporary.replace(self.path)
-        give_back()
+        with _temporary(trainer, path) as temporary:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                temporary.replace(path)
+        release_memory()
+
+
+def _temporary(trainer: pl.Trainer, path: Path) -> AbstractContextManager[Path]:
+    """Where the first process writes a checkpoint; the others have nothing to take away."""
+    temporary = path.with_suffix(".tmp")
+    return passing(temporary) if trainer.is_global_zero else nullcontext(temporary)
+
+
+def checkpoint_of(folder: Path, stage: str) -> Path:
+    """The checkpoint of a stage in a run's folder."""
+    return folder / "checkpoints" / f"{stage}.ckpt"

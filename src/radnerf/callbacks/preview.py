@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from radnerf.callbacks.ema import ExponentialMovingAverage
+from radnerf.callbacks.step import callback_of
 from radnerf.data.clip import write_image
 from radnerf.loggers import note_picture
 from radnerf.modules.stage import StageModule
@@ -17,24 +19,16 @@ from radnerf.types import to_device
 
 
 class Preview(pl.Callback):
-    """Writes previews/<stage>_<percent>.png, truth above rendering, at fixed shares of the budget.
+    """Writes previews/<stage>_<percent>.png, truth above rendering, at fixed progress.
+
+    They show the averaged weights, where there is an average (see ExponentialMovingAverage).
 
     Args:
-        folder: where the pictures go.
-        ema: previews show the averaged weights.
         n_pictures: a stage.
         n_frames: held-out frames side by side in a picture.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        ema: ExponentialMovingAverage,
-        n_pictures: int = 4,
-        n_frames: int = 3,
-    ) -> None:
-        self.folder = folder
-        self.ema = ema
+    def __init__(self, n_pictures: int = 4, n_frames: int = 3) -> None:
         self.n_pictures = n_pictures
         self.n_frames = n_frames
         self._next = 1
@@ -50,10 +44,11 @@ class Preview(pl.Callback):
         if module.progress * self.n_pictures < self._next or not trainer.is_global_zero:
             return
         self._next = int(module.progress * self.n_pictures) + 1
-        with self.ema.averaged(module), torch.no_grad():
+        ema = callback_of(trainer, ExponentialMovingAverage)
+        with ema.averaged(module) if ema else nullcontext(), torch.no_grad():
             picture = self.picture(module)
-        percent = round(100 * module.progress)
-        write_image(self.folder / f"{module.name}_{percent:03d}.png", picture)
+        name = f"{module.name}_{round(100 * module.progress):03d}.png"
+        write_image(Path(trainer.default_root_dir) / "previews" / name, picture)
         note_picture(trainer.loggers, f"preview/{module.name}", picture, module.global_step)
 
     def picture(self, module: StageModule) -> np.ndarray:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import pytorch_lightning as pl
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
+from radnerf.callbacks.busyness import Busyness
+from radnerf.load import Meter
 from radnerf.modules.stage import StageModule
 
 
 class StageProgress(pl.Callback):
-    """One line a stage; without a terminal a plain line every tenth of the budget."""
+    """One line a stage; without a terminal a plain line every tenth of the budget.
+
+    Both say when other programs take the machine's time; a plain line of its own does when that
+    begins, at most once a minute.
+    """
 
     def __init__(self) -> None:
+        self._busyness: Busyness | None = None
+        self._said_busy = -math.inf
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._printed = -1
@@ -34,6 +44,7 @@ class StageProgress(pl.Callback):
             self._bar.start()
         self._task = self._bar.add_task(module.name, total=1.0, left="?", note="")
         self._printed = -1
+        self._busyness = Busyness(Meter())
 
     def on_train_batch_end(
         self,
@@ -46,16 +57,20 @@ class StageProgress(pl.Callback):
         assert isinstance(module, StageModule)
         if self._bar is None or self._task is None or trainer.global_step % 10:
             return
+        assert self._busyness is not None
+        was_busy, busy = bool(self._busyness.note), self._busyness.look()
         done = module.progress
         psnr = trainer.callback_metrics.get(f"{module.name}/psnr")
         shown = f"{float(psnr):.1f} dB" if isinstance(psnr, Tensor) else ""
-        note = f"step {trainer.global_step}  {shown}"
+        note = "  ".join(filter(None, (f"step {trainer.global_step}", shown, busy)))
         left = clock(module.budget.remaining_s(trainer.global_step))
         self._bar.update(self._task, completed=done, left=left, note=note)
         tenth = int(done * 10)
         if not self._bar.console.is_terminal and tenth > self._printed:
             self._printed = tenth
             print(f"{module.name}: {done:4.0%}, {left} left, {note}", flush=True)
+        elif not self._bar.console.is_terminal and busy and not was_busy:
+            self._say_busy(module.name, busy)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._stop()
@@ -64,6 +79,12 @@ class StageProgress(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
     ) -> None:
         self._stop()
+
+    def _say_busy(self, stage: str, busy: str) -> None:
+        now = time.monotonic()
+        if now - self._said_busy > 60:
+            self._said_busy = now
+            print(f"{stage}: {busy}", flush=True)
 
     def _stop(self) -> None:
         if self._bar is not None:

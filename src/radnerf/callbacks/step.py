@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytorch_lightning as pl
 import torch
 
-from radnerf import ranks
 from radnerf.modules.stage import StageModule
-from radnerf.signals import StopRequest
+from radnerf.runtime import ranks
+from radnerf.runtime.signals import StopRequest
 
 DROPOUT = 100  # a purpose of StageModule.seed_of, beside those of the modules
+
+
+C = TypeVar("C", bound=pl.Callback)
+
+
+def callback_of(trainer: pl.Trainer, kind: type[C]) -> C | None:
+    """The trainer's callback of a kind, if it has one."""
+    found = [callback for callback in cast(Any, trainer).callbacks if isinstance(callback, kind)]
+    return found[0] if found else None
 
 
 class StepControl(pl.Callback):

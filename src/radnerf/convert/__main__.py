@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from radnerf.programs import Options, ended
+from radnerf.runtime.programs import Options, ended, start
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,4 +40,4 @@ def _options() -> Options:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start(main)

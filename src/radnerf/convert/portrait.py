@@ -10,6 +10,7 @@ from radnerf.convert.checkpoint import read_checkpoint
 from radnerf.convert.source import FEATURE_FILES, Source, resting_mouth
 from radnerf.convert.weights import audio_width, has_torso, to_portrait
 from radnerf.errors import UserError
+from radnerf.geometry.eyes import eye_opening, eye_range
 from radnerf.inference.bundle import PortraitBundle
 
 # Feature widths, and the speech models that the public tools took them from.
@@ -48,21 +49,22 @@ def convert(checkpoint: Path, clip: Path | None, out: Path, extractor: str | Non
         raise UserError(f"--out {out} would replace a file that is being read: choose another.")
     public = read_checkpoint(checkpoint)
     width = audio_width(public)
-    hearing = extractor_settings(extractor, width)
+    settings = extractor_settings(extractor, width)
     source = Source.open(clip)
-    portrait = to_portrait(public, source.size, source.n_train)
+    limits = eye_range(source.eye[: source.n_train].numpy())
+    portrait = to_portrait(public, source.size, source.n_train, limits)
     rest, found = resting_mouth(portrait, source)
     portrait.rest_code.copy_(rest)
     features = source.features(width)
-    if hearing["name"] == "features":
-        hearing["file"] = features[0] if features else FEATURE_FILES[-1]
+    if settings["name"] == "features":
+        settings["file"] = features[0] if features else FEATURE_FILES[-1]
     bundle = PortraitBundle(
         id=source.id,
         portrait=portrait.config,
         weights=portrait.state_dict(),
-        extractor=hearing,
+        extractor=settings,
         poses=source.poses,
-        eye=source.eye,
+        eye=eye_opening(source.eye, limits),
         torso_motion=source.poses.new_zeros(len(source.poses), 3),  # learned with the deformation
         focal=source.focal,
         centre=source.centre,
@@ -70,7 +72,7 @@ def convert(checkpoint: Path, clip: Path | None, out: Path, extractor: str | Non
         fps=source.fps,
         background=source.background,
         n_train=source.n_train,
-        lead=0.0,  # public windows are centred at their frames
+        audio_offset=0.0,  # public windows are centred at their frames
     )
     bundle.save(out)
     warnings = []
@@ -89,7 +91,7 @@ def convert(checkpoint: Path, clip: Path | None, out: Path, extractor: str | Non
     height, wide = source.size
     summary = (
         f"{out}: {parts} of {checkpoint.name}{step}, {wide} x {height} pixels, "
-        f"{len(source.poses)} poses, audio features {width} wide ({hearing['name']})"
+        f"{len(source.poses)} poses, audio features {width} wide ({settings['name']})"
     )
     return Done(summary, warnings)
 

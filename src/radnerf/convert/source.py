@@ -16,12 +16,13 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from radnerf.audio import attention_windows, read_features
-from radnerf.data.clip import FPS, Clip, n_train_frames, to_memory_pose
+from radnerf.conventions import FPS
+from radnerf.data.clip import Clip, n_train_frames, to_memory_pose
 from radnerf.errors import UserError
 from radnerf.fields.audio_net import rest_code
 from radnerf.geometry.eyes import OPEN_EYE
 from radnerf.geometry.face68 import mouth_opening
-from radnerf.inference.driver import MAX_SIDE
+from radnerf.inference.performer import MAX_SIDE
 from radnerf.rendering.portrait import Portrait
 
 FEATURE_FILES = ("aud_eo.npy", "aud_hu.npy", "aud_ds.npy", "aud.npy")

@@ -20,7 +20,7 @@ from torch import Tensor
 from radnerf.convert.checkpoint import Checkpoint
 from radnerf.data.clip import PUBLIC_HEAD_BOX
 from radnerf.errors import UserError
-from radnerf.geometry.eyes import OPEN_EYE
+from radnerf.geometry.eyes import OPEN_EYE, EyeRange
 from radnerf.rendering.portrait import Portrait
 
 # Public modules and ours, whose tensors correspond one to one.
@@ -30,16 +30,16 @@ MODULES = {
     "audio_net.encoder_fc1.2": "audio_net.window_net.head.3",
     "audio_att_net.attentionConvNet": "audio_net.attention.convolutions",
     "audio_att_net.attentionNet.0": "audio_net.attention.weights",
-    "encoder.embeddings": "head.spatial.table",
-    "encoder_ambient.embeddings": "head.conditioning.ambient.table",
-    "ambient_net.net": "head.conditioning.ambient_net.weights",
-    "sigma_net.net": "head.sigma_net.weights",
-    "color_net.net": "head.color_net.weights",
-    "individual_codes": "head.appearance",
-    "torso_encoder.embeddings": "torso.grid.table",
-    "torso_deform_net.net": "torso.deform_net.weights",
-    "torso_net.net": "torso.torso_net.weights",
-    "individual_codes_torso": "torso.codes",
+    "encoder.embeddings": "head.field.spatial.table",
+    "encoder_ambient.embeddings": "head.field.conditioning.ambient.table",
+    "ambient_net.net": "head.field.conditioning.ambient_net.weights",
+    "sigma_net.net": "head.field.sigma_net.weights",
+    "color_net.net": "head.field.color_net.weights",
+    "individual_codes": "head.field.appearance",
+    "torso_encoder.embeddings": "torso.field.grid.table",
+    "torso_deform_net.net": "torso.field.deform_net.weights",
+    "torso_net.net": "torso.field.torso_net.weights",
+    "individual_codes_torso": "torso.field.codes",
 }
 CODES = ("individual_codes", "individual_codes_torso")
 EYE = "sigma_net.net.0.weight"
@@ -70,12 +70,18 @@ def has_torso(checkpoint: Checkpoint) -> bool:
     return any(name.startswith("torso_net.") for name in checkpoint.model)
 
 
-def to_portrait(checkpoint: Checkpoint, size: tuple[int, int], n_frames: int) -> Portrait:
+def to_portrait(
+    checkpoint: Checkpoint,
+    size: tuple[int, int],
+    n_frames: int,
+    eye_range: EyeRange = (0.0, OPEN_EYE),
+) -> Portrait:
     """The portrait that computes what the checkpoint's network does at test.
 
     Args:
         size: height and width of the frames it was trained on.
         n_frames: training frames, whose codes are kept.
+        eye_range: eye ratios of the clip's shut and of its open eyes.
 
     Raises:
         UserError: tensors are missing, or of other shapes than the public network's.
@@ -84,28 +90,32 @@ def to_portrait(checkpoint: Checkpoint, size: tuple[int, int], n_frames: int) ->
     attention = any(name.startswith("audio_att_net.") for name in checkpoint.model)
     codes = [checkpoint.model[name] for name in CODES if name in checkpoint.model]
     n_frames = max(1, min([n_frames, *(len(rows) for rows in codes if rows.dim() == 2)]))
-    config = portrait_config(audio_width(checkpoint), attention, size, n_frames)
+    config = portrait_config(audio_width(checkpoint), attention, size, n_frames, eye_range)
     portrait = Portrait.from_config(config)
     weights = portrait.state_dict()
     torso = has_torso(checkpoint)
     weights |= _weights(checkpoint.model, weights, torso)
-    weights["head_grid.occupied"] = head_cells(_need(checkpoint.model, "density_bitfield"))
-    weights["torso_grid.occupied"] = torch.zeros_like(weights["torso_grid.occupied"])
+    weights["head.grid.occupied"] = head_cells(_need(checkpoint.model, "density_bitfield"))
+    weights["torso.grid.occupied"] = torch.zeros_like(weights["torso.grid.occupied"])
     if torso:
-        weights["torso_grid.occupied"] = torso_pixels(
+        weights["torso.grid.occupied"] = torso_pixels(
             _need(checkpoint.model, "density_grid_torso"), checkpoint.mean_density_torso, size
         )
-    weights["head_grid.candidate"] = weights["head_grid.occupied"].clone()
-    weights["torso_grid.candidate"] = weights["torso_grid.occupied"].clone()
+    weights["head.grid.candidate"] = weights["head.grid.occupied"].clone()
+    weights["torso.grid.candidate"] = weights["torso.grid.occupied"].clone()
     portrait.load_state_dict(weights)
     return portrait.eval()
 
 
 def portrait_config(
-    audio_dim: int, attention: bool, size: tuple[int, int], n_frames: int
+    audio_dim: int,
+    attention: bool,
+    size: tuple[int, int],
+    n_frames: int,
+    eye_range: EyeRange,
 ) -> dict[str, Any]:
     """Settings of the public network, as Portrait.from_config takes them."""
-    fields, rendering = "radnerf.fields", "radnerf.rendering"
+    fields = "radnerf.fields"
     height, width = size
 
     def grid(dim: int, **layout: bool) -> dict[str, Any]:
@@ -113,7 +123,7 @@ def portrait_config(
         return {"_target_": target, "dim": dim, "drop_folded_axes": True, **layout}
 
     def cells(box: Any, shape: tuple[int, ...], threshold: float) -> dict[str, Any]:
-        target = f"{rendering}.occupancy.OccupancyGrid"
+        target = f"{fields}.occupancy.OccupancyGrid"
         return {"_target_": target, "box": box, "shape": list(shape), "threshold": threshold}
 
     return {
@@ -123,33 +133,40 @@ def portrait_config(
             "attention": attention,
         },
         "head": {
-            "_target_": f"{fields}.head.HeadField",
-            "spatial": grid(3),
-            "conditioning": {
-                "_target_": f"{fields}.conditioning.AudioCoordinate",
-                "ambient": grid(2),
+            "_target_": "radnerf.heads.radiance.RadianceHead",
+            "field": {
+                "_target_": f"{fields}.head.HeadField",
+                "spatial": grid(3),
+                "conditioning": {
+                    "_target_": f"{fields}.conditioning.AudioCoordinate",
+                    "ambient": grid(2),
+                },
+                "box": CUBE,
+                "n_frames": n_frames,
+                "eye_input": [limit / OPEN_EYE for limit in eye_range],
+                "test_code": 0,
             },
-            "box": CUBE,
-            "n_frames": n_frames,
-            "test_code": 0,
+            "grid": cells(
+                [list(corner) for corner in PUBLIC_HEAD_BOX],
+                (CELLS, SLAB.stop - SLAB.start, CELLS),
+                DENSITY_THRESHOLD,
+            ),
+            "marching": {"_target_": "radnerf.heads.marching.Marching"},
         },
         "torso": {
-            "_target_": f"{fields}.torso.TorsoField",
-            "grid": grid(2, last_axis_first=True),
-            "n_frames": n_frames,
-            # A pixel's centre is at i / (n - 1) from border to border there, at (i + 0.5) / n here;
-            # the two sides' factors differ by less than a tenth of a pixel.
-            "shrink": SHRINK * (height / (height - 1) + width / (width - 1)) / 2,
-            "tracked": False,
-            "test_code": 0,
+            "_target_": "radnerf.torsos.planar.PlanarTorso",
+            "field": {
+                "_target_": f"{fields}.torso.TorsoField",
+                "grid": grid(2, last_axis_first=True),
+                "n_frames": n_frames,
+                # A pixel's centre is at i / (n - 1) from border to border there, at (i + 0.5) / n
+                # here; the two sides' factors differ by less than a tenth of a pixel.
+                "shrink": SHRINK * (height / (height - 1) + width / (width - 1)) / 2,
+                "tracked": False,
+                "test_code": 0,
+            },
+            "grid": cells(SQUARE, (width, height), ALPHA_THRESHOLD),
         },
-        "head_grid": cells(
-            [list(corner) for corner in PUBLIC_HEAD_BOX],
-            (CELLS, SLAB.stop - SLAB.start, CELLS),
-            DENSITY_THRESHOLD,
-        ),
-        "torso_grid": cells(SQUARE, (width, height), ALPHA_THRESHOLD),
-        "marching": {"_target_": f"{rendering}.head.Marching"},
     }
 
 
@@ -162,10 +179,10 @@ def head_cells(bits: Tensor) -> Bool[Tensor, "r half r"]:
         )
     axis = np.arange(CELLS)
     # Bit k of a coordinate is bit 3 k (x), 3 k + 1 (y), 3 k + 2 (z) of the index.
-    spread = np.zeros_like(axis)
+    spaced = np.zeros_like(axis)
     for k in range(CELLS.bit_length() - 1):
-        spread |= (axis >> k & 1) << 3 * k
-    index = spread[:, None, None] | spread[:, None] << 1 | spread << 2
+        spaced |= (axis >> k & 1) << 3 * k
+    index = spaced[:, None, None] | spaced[:, None] << 1 | spaced << 2
     cells = np.unpackbits(bits.flatten().numpy(), bitorder="little")[index].astype(bool)
     if not cells[:, SLAB].any():
         raise UserError("The checkpoint's occupancy grid is empty: nothing was trained in it.")

@@ -5,10 +5,10 @@ Layout (the one public RAD-NeRF, AD-NeRF and ER-NeRF tools share):
     aud.wav                 16 kHz mono
     aud_<extractor>.npy     [T, 16, C] feature windows (public: aud.npy, aud_eo.npy, aud_hu.npy)
     ori_imgs/<i>.jpg        the frame;  ori_imgs/<i>.lms  68 x 2 landmarks, text, pixels (x y)
-    parsing/<i>.png         colour-coded labels, see PARSING_RGB
-    gt_imgs/<i>.jpg         the person over the background plate
+    parsing/<i>.png         color-coded labels, see PARSING_RGB
+    gt_imgs/<i>.jpg         the person over the background
     torso_imgs/<i>.png      RGBA, the torso with the neck in-painted upward under the head
-    bc.jpg                  the background plate
+    bc.jpg                  the background
     transforms_train.json, transforms_val.json
     au.csv                  optional (ER-NeRF): blinks by OpenFace, see data/blinks.py
     clip.json               ours alone, optional: frame rate, head box, tracking report
@@ -22,6 +22,7 @@ The distance between the outer eye corners of our own clips is OUTER_EYE_DISTANC
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
+from radnerf.conventions import BACKGROUND, FPS, HEAD, NECK, TORSO
 from radnerf.data.blinks import eye_ratios, read_blinks
 from radnerf.data.landmark_files import LandmarkFiles
 from radnerf.data.transforms import (
@@ -46,11 +48,9 @@ from radnerf.data.transforms import (
 from radnerf.errors import UserError
 from radnerf.files import whole_file
 from radnerf.geometry.eyes import eye_range
+from radnerf.geometry.face68 import LEFT_EYE, NOSTRILS, OUTER_LIPS, RIGHT_EYE
 
 WORLD_SCALE = 4.0
-OUTER_EYE_DISTANCE = 0.30
-FPS = 25.0
-SAMPLE_RATE = 16_000
 TRAIN, HELD_OUT = "transforms_train.json", "transforms_val.json"
 # Folders of images, one a frame, and what training has them for.
 IMAGES = {
@@ -61,15 +61,12 @@ IMAGES = {
 # Box of the public systems: up, towards the camera, right.
 PUBLIC_HEAD_BOX = ((-1.0, -0.5, -1.0), (1.0, 0.5, 1.0))
 
-BACKGROUND, HEAD, NECK, TORSO = 0, 1, 2, 3
 PARSING_RGB = {
     BACKGROUND: (255, 255, 255),
     HEAD: (0, 0, 255),
     NECK: (0, 255, 0),
     TORSO: (255, 0, 0),
 }
-
-LEFT_EYE_68, RIGHT_EYE_68 = slice(36, 42), slice(42, 48)
 
 
 def _nearest_label(rgb: tuple[int, int, int]) -> int:
@@ -79,12 +76,11 @@ def _nearest_label(rgb: tuple[int, int, int]) -> int:
     )
 
 
-# Of the colour cube's corners (red + 2 green + 4 blue): other tools blur or compress their labels.
+# Of the color cube's corners (red + 2 green + 4 blue): other tools blur or compress their labels.
 _CORNER_LABELS = np.array(
     [_nearest_label((255 * (k & 1), 255 * (k >> 1 & 1), 255 * (k >> 2))) for k in range(8)],
     np.uint8,
 )
-OUTER_LIPS_68, MOUTH_68 = slice(48, 60), slice(48, 68)
 
 Pose = Float[np.ndarray, "t 4 4"]
 
@@ -112,7 +108,7 @@ def face_rectangle(landmarks: Float[np.ndarray, "68 2"]) -> tuple[int, int, int,
 
     From the top of the nostrils (31-35) to the chin, and from ear to ear, as the public code.
     """
-    top = int(landmarks[31:36, 1].min())
+    top = int(landmarks[NOSTRILS, 1].min())
     bottom = int(np.ceil(landmarks[:, 1].max())) + 1
     left = int(landmarks[:, 0].min())
     right = int(np.ceil(landmarks[:, 0].max())) + 1
@@ -123,7 +119,7 @@ def lips_rectangle(
     landmarks: Float[np.ndarray, "68 2"], height: int, width: int, margin: float = 0.1
 ) -> tuple[int, int, int, int]:
     """Square (top, bottom, left, right) around the outer lips, at least 8 px, inside the image."""
-    lips = landmarks[OUTER_LIPS_68]
+    lips = landmarks[OUTER_LIPS]
     centre = (lips.min(0) + lips.max(0)) / 2
     side = int(np.ceil(np.ptp(lips, axis=0).max() * (1 + 2 * margin)))
     side = int(np.clip(side, 8, min(height, width)))
@@ -134,9 +130,7 @@ def lips_rectangle(
 
 def eye_ratio(landmarks: Float[np.ndarray, "68 2"], height: int, width: int) -> float:
     """Area of both eye polygons in percent of the image (the public eye control)."""
-    area = sum(
-        cv2.contourArea(landmarks[eye].astype(np.float32)) for eye in (LEFT_EYE_68, RIGHT_EYE_68)
-    )
+    area = sum(cv2.contourArea(landmarks[eye].astype(np.float32)) for eye in (LEFT_EYE, RIGHT_EYE))
     return 100.0 * float(area) / (height * width)
 
 
@@ -226,7 +220,7 @@ class Clip:
         return tuple(low), tuple(high)
 
     def image(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
-        """Frame i, RGB: the person over the background plate."""
+        """Frame i, RGB: the person over the background."""
         return read_image(self.path("gt_imgs", i, "jpg"))
 
     def require(self, *folders: str) -> None:
@@ -252,11 +246,11 @@ class Clip:
         return read_parsing(self.path("parsing", i, "png"))
 
     def background(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The background plate, RGB, at the frames' size."""
-        plate, (height, width) = read_image(self.root / "bc.jpg"), self.size
-        if plate.shape[:2] != self.size:
-            plate = np.asarray(cv2.resize(plate, (width, height), interpolation=cv2.INTER_AREA))
-        return plate
+        """The background, RGB, at the frames' size."""
+        picture, (height, width) = read_image(self.root / "bc.jpg"), self.size
+        if picture.shape[:2] != self.size:
+            picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+        return picture
 
     def landmarks(self, i: int) -> Float[np.ndarray, "68 2"]:
         """68 landmarks of frame i in pixels (x, y); short gaps in the files are bridged."""
@@ -299,7 +293,7 @@ def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:
 
 
 def write_image(path: Path, rgb: UInt8[np.ndarray, "h w c"]) -> None:
-    """Write grey, RGB or RGBA, whole or not at all.
+    """Write gray, RGB or RGBA, whole or not at all.
 
     JPEG at quality 98 without chroma subsampling, so that it does not blur.
 
@@ -320,13 +314,13 @@ def _save(path: Path, image: Image.Image) -> None:
 
 
 def read_parsing(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """Labels from the public colours, each pixel's by the nearest."""
+    """Labels from the public colors, each pixel's by the nearest."""
     bright = read_image(path) >> 7
     return _CORNER_LABELS[bright[..., 0] | bright[..., 1] << 1 | bright[..., 2] << 2]
 
 
 def write_parsing(path: Path, labels: UInt8[np.ndarray, "h w"]) -> None:
-    """Write labels in the public colours."""
+    """Write labels in the public colors."""
     image = Image.fromarray(labels)
     image.putpalette([channel for label in sorted(PARSING_RGB) for channel in PARSING_RGB[label]])
     _save(path, image)
@@ -335,6 +329,11 @@ def write_parsing(path: Path, labels: UInt8[np.ndarray, "h w"]) -> None:
 def n_train_frames(n_frames: int) -> int:
     """The public split: the first 10/11 train, the rest are held out (one frame at least)."""
     return max(1, min(n_frames - 1, n_frames * 10 // 11))
+
+
+def identity(root: Path) -> str:
+    """What tells a clip folder from what was in its place before: its poses and frame numbers."""
+    return hashlib.sha256((root / TRAIN).read_bytes()).hexdigest()
 
 
 def write_transforms(

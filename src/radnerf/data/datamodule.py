@@ -1,6 +1,6 @@
 """Lightning data module of a preprocessed clip: frame numbers travel, pixels are drawn on arrival.
 
-The loader yields only frame numbers and a seed; rays and colours are gathered from the 8-bit frame
+The loader yields only frame numbers and a seed; rays and colors are gathered from the 8-bit frame
 store when a step needs them, so that memory does not grow with the length of the clip.
 """
 
@@ -21,7 +21,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from radnerf import ranks
 from radnerf.audio import (
     Extractor,
     FeatureFile,
@@ -29,17 +28,19 @@ from radnerf.audio import (
     attention_windows,
     clip_features,
     load_audio,
-    mouth_lead,
+    measure_audio_offset,
 )
-from radnerf.data.clip import HEAD, Clip
+from radnerf.conventions import HEAD
+from radnerf.data.clip import Clip
 from radnerf.data.frames import BYTES_PER_PIXEL, FrameStore
-from radnerf.data.sampling import PixelSampler, RegionShares
-from radnerf.devices import host_waits
+from radnerf.data.sampling import PixelSampler, RegionFractions
 from radnerf.geometry.cameras import rays_through
-from radnerf.geometry.eyes import blink_odds, eye_range
+from radnerf.geometry.eyes import blink_odds, eye_opening, eye_range
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.geometry.rotations import head_pose_vector
 from radnerf.geometry.shell import triangulate
+from radnerf.runtime import ranks
+from radnerf.runtime.devices import host_waits
 from radnerf.types import Batch, Conditioning, Rays, of_each, to_device
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,8 @@ class Sampling:
     n_frames: int = 4
     n_rays: int = 8192
     n_first_rays: int = 0  # at the first step, when a stage adapts the number; 0 is n_rays
-    blink_share: float = 0.0  # of the frames drawn that blink, see blink_odds
-    shares: RegionShares = field(default_factory=lambda: RegionShares(head=1.0))
+    blink_fraction: float = 0.0  # of the frames drawn that blink, see blink_odds
+    fractions: RegionFractions = field(default_factory=lambda: RegionFractions(head=1.0))
     patch_every: int = 0  # every so many steps the rays are square patches around the lips
     patch_scale: float = 1.3  # side of the patch in sides of the lips rectangle
     max_patch_rays: int = 65536  # a step with patches looks at fewer frames rather than at more
@@ -117,10 +118,11 @@ class FrameStream(IterableDataset):
 class ClipDataModule(pl.LightningDataModule):
     """Batches of rays from a clip folder.
 
-    Processes that train together draw the same pixels of a step and keep an equal share each.
+    Processes that train together draw the same pixels of a step and take equal parts of them.
 
-    After setup, `lead` is how many seconds the clip's mouth moves ahead of its sound: the audio
-    windows are centred by it, and `mouth` holds the mouth shape of every frame as coefficients.
+    After setup, `audio_offset` is how many seconds the clip's mouth moves ahead of its sound: the
+    audio windows are centred by it. `mouth` holds the mouth shape of every frame as coefficients,
+    and `eye` the opening of the eyes, 0 shut and 1 open.
 
     Args:
         root: the clip folder (see data/clip.py).
@@ -155,24 +157,24 @@ class ClipDataModule(pl.LightningDataModule):
         self.frames = FrameStore.open(self.clip, self.report)
         for note in self.clip.notes if ranks.rank() == 0 else ():
             log.warning(note)
-        heard, fps = self.clip.audio_ids, self.clip.fps
-        n_audio, order = int(heard.max()) + 1, np.argsort(heard)
+        audio_ids, fps = self.clip.audio_ids, self.clip.fps
+        n_audio, order = int(audio_ids.max()) + 1, np.argsort(audio_ids)
         landmarks = self.frames.landmarks.numpy()
-        opening = np.interp(np.arange(n_audio), heard[order], mouth_opening(landmarks)[order])
-        self.lead = mouth_lead(opening, load_audio(self.root / "aud.wav"), fps)
+        opening = np.interp(np.arange(n_audio), audio_ids[order], mouth_opening(landmarks)[order])
+        self.audio_offset = measure_audio_offset(opening, load_audio(self.root / "aud.wav"), fps)
         if isinstance(self.extractor, FeatureFile):
             self.extractor = self.extractor.found(self.root)
         self.audio = torch.from_numpy(
-            clip_features(self.root, self.extractor, n_audio, fps, lead=self.lead)
+            clip_features(self.root, self.extractor, n_audio, fps, self.audio_offset)
         )
         basis = MouthBasis.fit(landmarks[: self.clip.n_train])
         self.mouth = torch.from_numpy(basis.coefficients(landmarks))
         self.mouth_opening = torch.from_numpy(mouth_opening(landmarks))
-        self.audio_ids = torch.from_numpy(heard)
+        self.audio_ids = torch.from_numpy(audio_ids)
         self.poses = torch.from_numpy(self.clip.poses)
         self.pose_vectors = head_pose_vector(self.poses.double()).float()
-        self.eye = torch.from_numpy(self.clip.eye)
         self.eye_range = eye_range(self.clip.eye[: self.clip.n_train])
+        self.eye = eye_opening(torch.from_numpy(self.clip.eye), self.eye_range)
         self.sampler = PixelSampler(self.frames, self.clip.n_train)
         lips = self.frames.lips[: self.clip.n_train]
         self.lips_side = int((lips[:, 1] - lips[:, 0]).float().median())
@@ -194,7 +196,7 @@ class ClipDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         eye = self.clip.eye[: self.clip.n_train]
-        blinks = blink_odds(eye, self.eye_range, self.sampling.blink_share)
+        blinks = blink_odds(eye, self.eye_range, self.sampling.blink_fraction)
         odds = torch.from_numpy(blinks).float()
         height, width = self.clip.size
         size = height * width * BYTES_PER_PIXEL
@@ -236,7 +238,7 @@ class ClipDataModule(pl.LightningDataModule):
             frame = frame[ranks.part(len(frame))]
             pixels = self.sampler.patch(frame, self.frames.lips, side)
             return self.gather(frame, *pixels, patch=(side, side))
-        pixels = self.sampler.draw(frame, n_rays, self.sampling.shares, generator)
+        pixels = self.sampler.draw(frame, n_rays, self.sampling.fractions, generator)
         if ranks.count() > 1:
             slot, row, column = (values[ranks.part(len(values))] for values in pixels)
             used, slot = slot.unique(return_inverse=True)

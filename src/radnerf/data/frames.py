@@ -18,17 +18,11 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from radnerf.data.clip import (
-    IMAGES,
-    LEFT_EYE_68,
-    RIGHT_EYE_68,
-    TORSO,
-    Clip,
-    face_rectangle,
-    lips_rectangle,
-)
+from radnerf.conventions import TORSO
+from radnerf.data.clip import IMAGES, Clip, face_rectangle, lips_rectangle
 from radnerf.errors import UserError
-from radnerf.files import alone
+from radnerf.files import alone, passing
+from radnerf.geometry.face68 import LEFT_EYE, RIGHT_EYE
 from radnerf.geometry.motion import planar_motion
 from radnerf.load import cores
 
@@ -52,7 +46,7 @@ class FrameStore:
     lips: Int[Tensor, "t 4"]
     eyes: Int[Tensor, "t 4"]
     landmarks: Float[Tensor, "t 68 2"]  # pixels, x and y
-    torso_motion: Float[Tensor, "t 3"]  # shift and turn of the torso, see geometry/motion.py
+    torso_motion: Float[Tensor, "t 3"]  # shift and rotation of the torso, see geometry/motion.py
     maps: list[np.memmap] = field(default_factory=list)  # what lies behind the big arrays
 
     @classmethod
@@ -144,7 +138,7 @@ def _write_cache(clip: Clip, folder: Path, report: Callable[[int, int], None] | 
     """Write the arrays; the old ones stay whole for who has mapped them."""
     for left_behind in folder.glob("part*"):
         shutil.rmtree(left_behind)
-    with tempfile.TemporaryDirectory(prefix="part", dir=folder) as part:
+    with tempfile.TemporaryDirectory(prefix="part", dir=folder) as part, passing(Path(part)):
         _write_arrays(clip, Path(part), report)
         for name in NAMES:
             (Path(part) / f"{name}.npy").replace(folder / f"{name}.npy")
@@ -154,7 +148,7 @@ def _write_arrays(clip: Clip, folder: Path, report: Callable[[int, int], None] |
     count, (height, width) = len(clip), clip.size
     rectangles = np.zeros((count, 3, 4), np.int64)
     points = np.zeros((count, 68, 2), np.float32)
-    torso_share = np.zeros((height, width))
+    torso_fraction = np.zeros((height, width))
     with ExitStack() as stack:
         images, torso, labels = (
             stack.enter_context(_ArrayFile(folder / f"{name}.npy", (count, height, width, *more)))
@@ -164,7 +158,7 @@ def _write_arrays(clip: Clip, folder: Path, report: Callable[[int, int], None] |
             images.append(image)
             torso.append(cut)
             labels.append(parsing)
-            torso_share += (parsing == TORSO) / count
+            torso_fraction += (parsing == TORSO) / count
             points[i] = marks
             clipped = np.clip(points[i], 0, [width - 1, height - 1]).astype(np.float32)
             rectangles[i] = (
@@ -174,7 +168,7 @@ def _write_arrays(clip: Clip, folder: Path, report: Callable[[int, int], None] |
             )
             if report:
                 report(i + 1, count)
-        motion = planar_motion(images.read, torso_share > 0.98, count, clip.n_train // 2)
+        motion = planar_motion(images.read, torso_fraction > 0.98, count, clip.n_train // 2)
     np.save(folder / "rectangles.npy", rectangles)
     np.save(folder / "landmarks.npy", points)
     np.save(folder / "torso_motion.npy", motion)
@@ -228,8 +222,8 @@ class _ArrayFile:
 def _eyes_rectangle(
     landmarks: np.ndarray, height: int, width: int, margin: float = 0.15
 ) -> tuple[int, int, int, int]:
-    """Rectangle around both eyes, widened by a share of its width on each side."""
-    points = np.concatenate([landmarks[LEFT_EYE_68], landmarks[RIGHT_EYE_68]])
+    """Rectangle around both eyes, widened by a fraction of its width on each side."""
+    points = np.concatenate([landmarks[LEFT_EYE], landmarks[RIGHT_EYE]])
     (left, top), (right, bottom) = points.min(0), points.max(0)
     pad = margin * (right - left)
     return (

@@ -44,8 +44,8 @@ class LandmarkFiles:
                 f"{self.folder} has no landmarks ({SUFFIX}) for frame {number} and {lost - 1} more "
                 "frames around it: take them out of the transforms, or find the landmarks again."
             )
-        share = np.float32((number - first) / (last - first) if first < last else 0.0)
-        return np.asarray((1 - share) * self._read(first) + share * self._read(last))
+        fraction = np.float32((number - first) / (last - first) if first < last else 0.0)
+        return np.asarray((1 - fraction) * self._read(first) + fraction * self._read(last))
 
     def _read(self, number: int) -> Float[np.ndarray, "68 2"]:
         path = self.folder / f"{number}{SUFFIX}"

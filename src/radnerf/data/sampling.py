@@ -12,13 +12,13 @@ import torch.nn.functional as nnf
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from radnerf.data.clip import BACKGROUND, HEAD
+from radnerf.conventions import BACKGROUND, HEAD
 from radnerf.data.frames import FrameStore
 
 
 @dataclass(frozen=True)
-class RegionShares:
-    """Shares of the rays drawn from each region; they need not add up to one.
+class RegionFractions:
+    """Fractions of the rays drawn from each region; they need not add up to one.
 
     head and person are the pixels that were head (person) in any frame, a little dilated; eyes and
     lips are the rectangles of the very frame; image is everything.
@@ -45,15 +45,15 @@ class PixelSampler:
         self,
         frame: Int[Tensor, " f"],
         n_rays: int,
-        shares: RegionShares,
+        fractions: RegionFractions,
         generator: torch.Generator,
     ) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"], Int[Tensor, " n"]]:
         """Slot in 0..F-1, row and column of about n_rays pixels, frame by frame."""
         per_frame = max(1, n_rays // len(frame))
-        total = sum(vars(shares).values())
+        total = sum(vars(fractions).values())
         parts = []
-        for name, share in vars(shares).items():
-            count = round(per_frame * share / total)
+        for name, fraction in vars(fractions).items():
+            count = round(per_frame * fraction / total)
             if count == 0:
                 continue
             draw = getattr(self, f"_draw_{name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -11,14 +13,15 @@ import torch
 from torch import Tensor
 
 from radnerf.data.datamodule import ClipDataModule
-from radnerf.devices import host_waits
-from radnerf.kernels.occupancy import raise_cells
-from radnerf.modules.head import ROOM
-from radnerf.rendering.head import distortion
+from radnerf.losses import distortion
+from radnerf.modules.rays import PIECE
 from radnerf.rendering.portrait import Portrait
+from radnerf.runtime import ranks
+from radnerf.runtime.devices import host_waits
 from radnerf.types import Batch, to_device
 
-RAYS = 64
+RAYS, CELLS = 64, 8
+TRIAL_S, TRIALS = 0.5, 3  # at least
 
 
 def compile_ahead(
@@ -39,17 +42,60 @@ def compile_ahead(
     _call(trial, data, RAYS, None, precision)
     if host_waits(trial.rest_code.device):
         # Triton compiles anew for numbers of rays, and of samples, that 16 divides.
-        _call(trial, data, RAYS - 1, ROOM, precision)
+        _call(trial, data, RAYS - 1, PIECE, precision)
+    trial.head.carve(lambda points: torch.arange(len(points)) < CELLS)  # or it would take long
+    trial.head.finalize(trial.rest_code[None], torch.ones(1, device=trial.rest_code.device))
+
+
+def trial_seconds(
+    portrait: Portrait,
+    data: ClipDataModule,
+    device: torch.device,
+    n_rays: int,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> float:
+    """Seconds that a trial step takes here and now, after compile_ahead().
+
+    That is a pass there and one back of an untrained portrait, whose rays end nowhere.
+
+    Args:
+        precision: the trainer's context of a step.
+    """
+    trial = deepcopy(portrait).to(device).eval()
+    batch, jitter = _batch(data, n_rays, device)
+    began = time.monotonic()
+    took: list[float] = []
+    while len(took) < TRIALS or time.monotonic() - began < TRIAL_S:
+        start = time.monotonic()
+        with ranks.alone(), precision():
+            loss = _step(trial, batch, jitter, None)
+        loss.backward()
+        if host_waits(device):
+            torch.get_device_module(device).synchronize()
+        took.append(time.monotonic() - start)
+    return statistics.median(took)
 
 
 def _call(
     trial: Portrait,
     data: ClipDataModule,
     n_rays: int,
-    room: int | None,
+    capacity: int | None,
     precision: Callable[[], AbstractContextManager[Any]],
 ) -> None:
     device = trial.rest_code.device
+    batch, jitter = _batch(data, n_rays, device)
+    with ranks.alone():  # the others wait until this one is done
+        with torch.no_grad():  # as between steps
+            trial.head.before_step(trial.head_state(batch.conditioning), _generator(device))
+            trial.torso.before_step(trial.torso_state(batch.conditioning), _generator(device))
+        with precision():
+            loss = _step(trial, batch, jitter, capacity)
+        loss.backward()
+
+
+def _batch(data: ClipDataModule, n_rays: int, device: torch.device) -> tuple[Batch, Tensor]:
+    """Pixels of two frames, and where along their rays the samples are."""
     frames = torch.tensor([0, data.clip.n_train - 1])
     generator = torch.Generator().manual_seed(0)
     height, width = data.clip.size
@@ -57,25 +103,22 @@ def _call(
         torch.randint(high, (n_rays,), generator=generator) for high in (2, height, width)
     )
     batch = to_device(data.gather(frames, slot, row, column), device)
-    jitter = torch.full((n_rays,), 0.5, device=device)
-    with torch.no_grad():  # as between steps
-        state = trial.head_state(batch.conditioning)
-        trial.head.density(trial.head_grid.box, slot.new_zeros(2, device=device), state)
-        trial.torso_grid.occupied_at(batch.xy)
-    with precision():
-        loss = _step(trial, batch, jitter, room)
-    loss.backward()
+    return batch, torch.full((n_rays,), 0.5, device=device)
 
 
-def _step(trial: Portrait, batch: Batch, jitter: Tensor, room: int | None) -> Tensor:
+def _generator(device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(0)
+
+
+def _step(trial: Portrait, batch: Batch, jitter: Tensor, capacity: int | None) -> Tensor:
     """A loss of everything that is rendered."""
     driving = batch.conditioning
     state = trial.head_state(driving)
-    head, samples = trial.render_head(batch.rays, state, jitter, room)
-    # Not grid.observe(): it would wait for the processes that train together.
-    value, cells = trial.head_grid.value.view(-1), samples.cell
-    raise_cells(value, cells, head.weights.detach(), cells == 0, 1.0)
-    rgb, alpha = trial.torso(batch.xy, batch.rays.frame, trial.torso_state(driving))
+    head, samples = trial.head.render(batch.rays, state, jitter, capacity)
+    with torch.no_grad():
+        trial.head.after_render(head, samples, head.alpha > 2)  # nothing counts against any cell
+    rgb, alpha = trial.torso.render(batch.xy, batch.rays.frame, trial.torso_state(driving))
     sums = [head.rgb, head.alpha, head.ambient, head.depth, rgb, alpha]
-    sums.append(distortion(head.weights, samples))
+    if samples is not None and head.weights is not None:
+        sums.append(distortion(head.weights, samples))
     return torch.stack([value.sum() for value in sums]).sum()

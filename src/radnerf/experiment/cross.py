@@ -7,22 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import track
 
 from radnerf.audio import load_audio
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
-from radnerf.experiment.evaluate import GIVE_BACK_EVERY, SyncMetric, heard_values
+from radnerf.experiment.evaluate import RELEASE_MEMORY_EVERY
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import Driver
+from radnerf.inference.file_driver import FileDriver
 from radnerf.inference.tracks import ping_pong
 from radnerf.inference.video import Sound, VideoWriter
-from radnerf.memory import give_back
+from radnerf.metrics.frames import SyncMetric, audio_offset_values
 from radnerf.metrics.landmarks import FaceLandmarks
 from radnerf.metrics.offset import AudioOffset
 from radnerf.metrics.syncnet import face_boxes
+from radnerf.runtime.memory import release_memory
 
 
 def evaluate_cross(
@@ -48,11 +50,12 @@ def evaluate_cross(
     clip, wave = data.clip, load_audio(audio)
     held_out = slice(clip.n_train, len(clip))
     tracks = {name: getattr(bundle, name)[held_out] for name in ("poses", "eye", "torso_motion")}
-    frames = Driver(replace(bundle, **tracks), audio, device=device)
-    faces = data.frames.landmarks[held_out].numpy()[ping_pong(len(frames), len(tracks["poses"]))]
+    frames = FileDriver(replace(bundle, **tracks), audio, device=device)
+    shown = ping_pong(np.arange(len(frames)), len(tracks["poses"]))
+    faces = data.frames.landmarks[held_out].numpy()[shown]
     boxes = face_boxes(faces)
     sync = SyncMetric.open(syncnet, wave, clip.fps, ("cross",))
-    heard = AudioOffset(wave, clip.fps)
+    offset = AudioOffset(wave, clip.fps)
     values: dict[str, Any] = {"cross.audio": Path(audio).name, "cross.frames": len(frames)}
     with ExitStack() as stack:
         try:
@@ -63,13 +66,13 @@ def evaluate_cross(
         sound = Sound.of_file(audio)
         writer = stack.enter_context(VideoWriter(video, clip.fps, sound))
         for i, frame in track(enumerate(frames), "another voice", len(frames)):
-            if i % GIVE_BACK_EVERY == 0:
-                give_back()
+            if i % RELEASE_MEMORY_EVERY == 0:
+                release_memory()
             writer.write(frame)
             sync.update({"cross": frame}, boxes[i])
             if detector is not None:
                 opening = mouth_opening(detector.track([frame]).numpy())
-                heard.update(torch.from_numpy(opening))
+                offset.update(torch.from_numpy(opening))
     if detector is not None:
-        values |= heard_values("cross", heard)
+        values |= audio_offset_values("cross", offset)
     return values | sync.compute()

@@ -5,40 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
-from torchmetrics import Metric
 
 from radnerf.audio import load_audio
-from radnerf.data.clip import SAMPLE_RATE, eye_ratio
+from radnerf.conventions import SAMPLE_RATE
+from radnerf.data.clip import eye_ratio
 from radnerf.data.datamodule import ClipDataModule
-from radnerf.errors import UserError
 from radnerf.fields.audio_net import smooth_track
 from radnerf.geometry.face68 import mouth_opening
 from radnerf.inference.video import Sound, VideoWriter, comparison_strip, side_by_side
-from radnerf.memory import give_back
 from radnerf.metrics.eyes import eye_response
-from radnerf.metrics.image import psnr, ssim
-from radnerf.metrics.landmarks import FaceLandmarks, LandmarkDistance, MouthCorrelation
-from radnerf.metrics.lpips import PerceptualDistance, load_lpips
-from radnerf.metrics.offset import AudioOffset, MouthOffset
-from radnerf.metrics.syncnet import FPS as SYNCNET_FPS
-from radnerf.metrics.syncnet import SyncConfidence, SyncNet, crop_face, face_boxes, load_syncnet
+from radnerf.metrics.frames import Frame, ImageMetrics, MouthMetrics, PerceptualMetric, SyncMetric
+from radnerf.metrics.landmarks import FaceLandmarks
+from radnerf.metrics.syncnet import face_boxes
 from radnerf.rendering.frame import frame_renderer
 from radnerf.rendering.portrait import Portrait
-
-Frame = UInt8[np.ndarray, "h w 3"]
+from radnerf.runtime.memory import release_memory
 
 SHUFFLED, FROZEN = "control.shuffled_audio", "control.frozen_mouth"
 STRIP = 5  # frames in the picture
-GIVE_BACK_EVERY = 50  # frames
+RELEASE_MEMORY_EVERY = 50  # frames
 EYE_FRAMES, EYE_CONTROLS = 4, 6  # rendered to measure the eye control
 
 
@@ -50,6 +43,7 @@ def evaluate(
     seed: int = 0,
     lpips: str | None = None,
     syncnet: str | None = None,
+    note: str | None = None,
 ) -> dict[str, Any]:
     """Metrics of the held-out frames; also writes the video and a strip of frames beside it.
 
@@ -59,6 +53,7 @@ def evaluate(
 
     Args:
         lpips, syncnet: paths of weights, see load_lpips and load_syncnet.
+        note: what to say on the strip.
     """
     portrait.eval()
     clip = data.clip
@@ -77,24 +72,25 @@ def evaluate(
             stack.enter_context(mouth.detector)
         sound = Sound.of_samples(wave, SAMPLE_RATE)
         writer = stack.enter_context(VideoWriter(video, clip.fps, sound))
-        for i, shown in track(renderings(portrait, data, seed), "test", len(held_out)):
-            if i % GIVE_BACK_EVERY == 0:
-                give_back()
-            truth, full = clip_image(data, i), shown["full"]
+        for i, rendered in track(renderings(portrait, data, seed), "test", len(held_out)):
+            if i % RELEASE_MEMORY_EVERY == 0:
+                release_memory()
+            truth, full = clip_image(data, i), rendered["full"]
             for name in ("head", "full", "full_pose_alone"):
-                image.update(name, shown[name], truth)
+                image.update(name, rendered[name], truth)
             image.update("control.mean_frame", mean_frame, truth)
-            mouth.update({name: shown[name] for name in ("full", SHUFFLED, FROZEN)}, truth)
+            mouth.update({name: rendered[name] for name in ("full", SHUFFLED, FROZEN)}, truth)
             perceptual.update(full, truth)
             sync.update({"full": full, "truth": truth}, boxes[i - clip.n_train])
             writer.write(side_by_side((truth, full)))
             if i in picked:
-                strip.append((truth, full, shown["head"]))
+                strip.append((truth, full, rendered["head"]))
         eyes = eye_metrics(portrait, data, mouth.detector, mouth.reason)
     comparison_strip(
         video.with_suffix(".png"),
         [list(row) for row in zip(*strip, strict=True)],
         ["truth", "rendering", "head over true torso"],
+        note,
     )
     return {
         **image.compute(),
@@ -120,14 +116,14 @@ def renderings(
     frozen = codes[:n_train].mean(0)
     drawn = Renderings(portrait, data)
     for i in range(n_train, n_frames):
-        shown = {
+        rendered = {
             "full": drawn.full(i, codes[i]),
             "full_pose_alone": drawn.full(i, codes[i], torso_track=False),
             "head": drawn.head(i, codes[i]),
             SHUFFLED: drawn.full(i, codes[shuffle[i - n_train]]),
             FROZEN: drawn.full(i, frozen),
         }
-        yield i, shown
+        yield i, rendered
 
 
 def render_fps(portrait: Portrait, data: ClipDataModule, frames: list[int]) -> float:
@@ -172,12 +168,12 @@ class Renderings:
         return self.draw(self.data.poses[i], code, float(self.data.eye[i]), motion)
 
     def eyes(self, i: int, control: float) -> Frame:
-        """Frame i with the mouth at rest and an eye control, percent of the image area."""
+        """Frame i with the mouth at rest and an opening of the eyes."""
         motion = self.data.frames.torso_motion[i]
         return self.draw(self.data.poses[i], self.rest_code, control, motion)
 
     def head(self, i: int, code: Float[Tensor, " d"]) -> Frame:
-        """Frame i with the learned head over the true torso and the background plate."""
+        """Frame i with the learned head over the true torso and the background."""
         data = self.data
         torso = data.frames.torso[i].cpu().numpy()
         alpha = torso[..., 3:] / 255
@@ -186,162 +182,12 @@ class Renderings:
         return self.draw(data.poses[i], code, float(data.eye[i]), behind=behind)
 
 
-class ImageMetrics:
-    """PSNR of several renderings, and SSIM of the full one."""
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, Metric] = {"full.ssim": ssim()}
-
-    def update(self, name: str, rendered: Frame, truth: Frame) -> None:
-        self.metrics.setdefault(f"{name}.psnr", psnr())
-        for key, metric in self.metrics.items():
-            if key.rpartition(".")[0] == name:
-                metric.update(_image(rendered), _image(truth))
-
-    def compute(self) -> dict[str, float]:
-        return {key: float(metric.compute()) for key, metric in self.metrics.items()}
-
-
-@dataclass
-class MouthMetrics:
-    """Landmark distance and mouth correlation of several renderings; nothing without a detector.
-
-    Of the rendering named full also how late its mouth is, against the true one and the sound.
-    """
-
-    detector: FaceLandmarks | None
-    wave: Float[np.ndarray, " samples"]
-    fps: float
-    reason: str = ""
-    distance: dict[str, LandmarkDistance] = field(default_factory=dict)
-    correlation: dict[str, MouthCorrelation] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.offset = MouthOffset(self.fps)
-        self.heard = {name: AudioOffset(self.wave, self.fps) for name in ("full", "truth")}
-
-    @classmethod
-    def open(cls, wave: Float[np.ndarray, " samples"], fps: float) -> MouthMetrics:
-        try:
-            return cls(FaceLandmarks(), wave, fps)
-        except UserError as error:
-            return cls(None, wave, fps, str(error))
-
-    def update(self, rendered: dict[str, Frame], truth: Frame) -> None:
-        """Add a frame."""
-        true = None if self.detector is None else self.detector.track([truth])
-        for name, frame in rendered.items():
-            distance = self.distance.setdefault(name, LandmarkDistance())
-            correlation = self.correlation.setdefault(name, MouthCorrelation())
-            if self.detector is not None and true is not None:
-                found = self.detector.track([frame])
-                distance.update(found, true)
-                correlation.update(found, true)
-                if name == "full":
-                    opened, truly = (
-                        torch.from_numpy(mouth_opening(x.numpy())) for x in (found, true)
-                    )
-                    self.offset.update(opened, truly)
-                    self.heard["full"].update(opened)
-                    self.heard["truth"].update(truly)
-
-    def compute(self) -> dict[str, Any]:
-        if self.detector is None:
-            names = [f"{name}.lmd" for name in self.distance] + ["full.offset_ms"]
-            return dict.fromkeys(names) | {f"{name}.reason": self.reason for name in names}
-        distance = {
-            f"{name}.lmd": float(metric.compute()) for name, metric in self.distance.items()
-        }
-        correlation = {
-            f"{name}.mouth_correlation": float(metric.compute())
-            for name, metric in self.correlation.items()
-        }
-        values = distance | correlation | {"full.offset_ms": float(self.offset.compute())}
-        for name, metric in self.heard.items():
-            values |= heard_values(name, metric)
-        return values
-
-
-def heard_values(name: str, metric: AudioOffset) -> dict[str, Any]:
-    """Figures of a mouth against its sound, with the reason where there are none."""
-    values: dict[str, Any] = {f"{name}.audio_{k}": float(v) for k, v in metric.compute().items()}
-    if np.isnan(values[f"{name}.audio_offset_ms"]):
-        reason = "Less than 4 seconds, or a mouth or sound that never changes."
-        values[f"{name}.audio_offset_ms.reason"] = reason
-    return values
-
-
-@dataclass
-class PerceptualMetric:
-    """LPIPS of the full rendering, or nothing with the reason."""
-
-    metric: PerceptualDistance | None
-    reason: str = ""
-
-    @classmethod
-    def open(cls, backbone: str | None) -> PerceptualMetric:
-        try:
-            return cls(PerceptualDistance(load_lpips(backbone)))
-        except UserError as error:
-            return cls(None, str(error))
-
-    def update(self, rendered: Frame, truth: Frame) -> None:
-        """Add a frame."""
-        if self.metric is not None:
-            self.metric.update(_image(rendered), _image(truth))
-
-    def compute(self) -> dict[str, Any]:
-        if self.metric is None:
-            return {"full.lpips": None, "full.lpips.reason": self.reason}
-        return {"full.lpips": float(self.metric.compute())}
-
-
-@dataclass
-class SyncMetric:
-    """SyncNet's judgement of several videos with the same sound, or nothing with the reason."""
-
-    metrics: dict[str, SyncConfidence]
-    names: tuple[str, ...]
-    reason: str = ""
-
-    @classmethod
-    def open(
-        cls,
-        weights: str | None,
-        wave: Float[np.ndarray, " samples"],
-        fps: float,
-        names: tuple[str, ...],
-    ) -> SyncMetric:
-        if fps != SYNCNET_FPS:
-            return cls({}, names, f"SyncNet judges 25 frames a second, and the clip has {fps:g}.")
-        try:
-            model: SyncNet = load_syncnet(weights)
-        except UserError as error:
-            return cls({}, names, str(error))
-        return cls({name: SyncConfidence(model, wave) for name in names}, names)
-
-    def update(self, frames: dict[str, Frame], box: Float[np.ndarray, " 3"]) -> None:
-        """Add a frame of each video, the face in the same place."""
-        for name, metric in self.metrics.items():
-            metric.update(torch.from_numpy(crop_face(frames[name], box))[None])
-
-    def compute(self) -> dict[str, Any]:
-        if not self.metrics:
-            name = f"{self.names[0]}.sync_confidence"
-            return {name: None, f"{name}.reason": self.reason}
-        return {
-            f"{name}.sync_{key}": float(value)
-            for name, metric in self.metrics.items()
-            for key, value in metric.compute().items()
-        }
-
-
 def eye_metrics(
     portrait: Portrait, data: ClipDataModule, detector: FaceLandmarks | None, reason: str = ""
 ) -> dict[str, Any]:
     """How the eyes of held-out frames follow their control, or nothing with the reason.
 
-    The control goes from the clip's shut to its open eyes; the detector measures the eye ratio,
+    The control goes from shut to open eyes; the detector measures the eye ratio,
     and the mouth's opening in distances of the outer eye corners.
     """
     if not portrait.head.eye_control:
@@ -357,7 +203,7 @@ def eye_metrics(
         return eye_ratio(points, *clip.size), float(mouth_opening(points))
 
     frames = np.linspace(clip.n_train, len(clip) - 1, EYE_FRAMES).round().astype(int).tolist()
-    controls = np.linspace(*data.eye_range, EYE_CONTROLS).tolist()
+    controls = np.linspace(0.0, 1.0, EYE_CONTROLS).tolist()
     found = eye_response(drawn.eyes, frames, controls, measure)
     values: dict[str, Any] = {f"eye.{name}": value for name, value in found.items()}
     if np.isnan(found["response"]):
@@ -380,7 +226,3 @@ def clip_image(data: ClipDataModule, i: int) -> Frame:
 
 def to_bytes(image: Float[Tensor, "h w 3"]) -> Frame:
     return (image.clamp(0, 1) * 255).round().byte().cpu().numpy()
-
-
-def _image(frame: Frame) -> Float[Tensor, "1 3 h w"]:
-    return torch.tensor(frame).permute(2, 0, 1)[None].float() / 255

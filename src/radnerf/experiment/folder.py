@@ -11,12 +11,18 @@ import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from radnerf.errors import UserError
+from radnerf.files import passing, whole_file
 from radnerf.sweep import current_job, overrides
+
+# What does not change which run it is; and, when more is wanted of it, how long it has trained.
+NOT_SETTINGS = ("more", "force")
+BUDGET = ("quality", "recipe", "minutes", "steps")
 
 
 class RunFolder:
@@ -27,20 +33,43 @@ class RunFolder:
         settings: the resolved config; a run that did not finish is gone on with only when its
             settings are the same.
         latest: whether `latest` points at it from now on.
+        more: minutes that a finished run is to train longer, however long it has; None goes on
+            with one that did not finish, or starts a new one.
+
+    Raises:
+        UserError: no place for it, or no run that `more` could go on with.
     """
 
-    def __init__(self, root: Path, settings: dict[str, Any], latest: bool = True) -> None:
-        fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    def __init__(
+        self,
+        root: Path,
+        settings: dict[str, Any],
+        latest: bool = True,
+        more: float | None = None,
+    ) -> None:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{root} cannot be made ({error}): choose outputs=FOLDER.") from error
-        self.path, self._lock = self._unfinished(root, fingerprint) or self._new(root)
-        self.resumed = (self.path / "run.json").is_file()
-        self.state: dict[str, Any] = {"fingerprint": fingerprint, "finished": False, "seconds": {}}
-        if self.resumed:
-            self.state = json.loads((self.path / "run.json").read_text())
-        self.state["overrides"] = overrides()
+        marks: dict[str, Any] = dict(fingerprints(settings))
+        if more is None:
+            self.path, self._lock = self._unfinished(root, marks) or self._new(root)
+        else:
+            self.path, self._lock = self._for_more(root, marks)
+        state = read_state(self.path)
+        self.resumed = bool(state)
+        self.state: dict[str, Any] = {
+            **marks,
+            "finished": False,
+            "seconds": {},
+            "steps": {},
+            "wanted": {},
+            "more": [],
+        } | state
+        if more is not None and self.state["finished"]:
+            self.state["more"].append(float(more))
+            self.state["finished"] = False
+        self.state.setdefault("overrides", overrides())
         if job := current_job():
             self.state["sweep"] = job.sweep
         for name in ("previews", "checkpoints"):
@@ -58,7 +87,7 @@ class RunFolder:
         write_text(self.path / "run.json", json.dumps(self.state, indent=1))
 
     def finish(self) -> None:
-        """Mark the run as finished: the same command starts a new one from now on."""
+        """Mark the run as finished: the same command has nothing to do from now on."""
         self.state["finished"] = True
         self.save()
 
@@ -67,19 +96,31 @@ class RunFolder:
         self._lock.close()
 
     @staticmethod
-    def _unfinished(root: Path, fingerprint: str) -> tuple[Path, IO[str]] | None:
-        for note in sorted(root.glob("*/run.json"), reverse=True):
-            if note.parent.is_symlink():
-                continue
-            try:
-                state = json.loads(note.read_text())
-            except ValueError:
-                continue
-            if state.get("fingerprint") == fingerprint and not state.get("finished"):
-                lock = _lock(note.parent)
+    def _unfinished(root: Path, marks: dict[str, Any]) -> tuple[Path, IO[str]] | None:
+        for path, state in _runs(root):
+            if state.get("fingerprint") == marks["fingerprint"] and not state.get("finished"):
+                lock = _lock(path)
                 if lock is not None:
-                    return note.parent, lock
+                    return path, lock
         return None
+
+    @staticmethod
+    def _for_more(root: Path, marks: dict[str, Any]) -> tuple[Path, IO[str]]:
+        for path, state in _runs(root):
+            if state.get("kind") != marks["kind"]:
+                continue
+            if not state.get("finished") and not state.get("more"):
+                raise UserError(
+                    f"{path} has not finished: the same command without more= goes on with it."
+                )
+            lock = _lock(path)
+            if lock is None:
+                raise UserError(f"{path} is being trained: wait until that has ended.")
+            return path, lock
+        raise UserError(
+            f"There is no finished run of these settings in {root} for more= to go on with: "
+            "leave it out."
+        )
 
     @staticmethod
     def _new(root: Path) -> tuple[Path, IO[str]]:
@@ -96,6 +137,43 @@ class RunFolder:
         raise UserError(f"{root} has no room for another run at {name}: try again in a second.")
 
 
+def finished_run(root: Path, settings: dict[str, Any], clip: str) -> Path | None:
+    """The folder of the newest run of these settings, if it has finished and is still there.
+
+    Args:
+        clip: what the clip folder is known by; a run on what it was before does not count.
+    """
+    mark = fingerprints(settings)["fingerprint"]
+    for path, state in _runs(root):
+        if state.get("fingerprint") == mark and state.get("clip") == clip:
+            return path if state.get("finished") else None
+    return None
+
+
+def fingerprints(settings: dict[str, Any]) -> dict[str, str]:
+    """What runs are told apart by: all their settings, and all but how long they train."""
+    marks = {}
+    for name, without in (("fingerprint", NOT_SETTINGS), ("kind", (*NOT_SETTINGS, *BUDGET))):
+        kept = {key: value for key, value in settings.items() if key not in without}
+        marks[name] = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return marks
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What run.json of a folder says; empty where there is none that can be read."""
+    try:
+        return dict(json.loads((path / "run.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _runs(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The run folders and their states, newest first."""
+    for note in sorted(root.glob("*/run.json"), reverse=True):
+        if not note.parent.is_symlink():
+            yield note.parent, read_state(note.parent)
+
+
 def _lock(folder: Path) -> IO[str] | None:
     """Exclusive lock on a run folder for the life of this process, or None when it is taken."""
     file = (folder / ".lock").open("w")
@@ -108,14 +186,13 @@ def _lock(folder: Path) -> IO[str] | None:
 
 
 def _point(link: Path, target: str) -> None:
-    temporary = link.with_name(f".latest.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    temporary.replace(link)
+    with passing(link.with_name(f".latest.{os.getpid()}")) as temporary:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with whole_file(path) as part:
+        part.write_text(text)

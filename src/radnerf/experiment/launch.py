@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from radnerf import ranks
 from radnerf.errors import UserError
-from radnerf.processes import Workers
+from radnerf.runtime import ranks
+from radnerf.runtime.processes import Workers
 
 REFUSALS = (MisconfigurationException, ValueError, TypeError, ImportError)
 
@@ -114,7 +114,7 @@ def _join(
 ) -> Any:
     _set_ranks(number, count, number, count, 0)
     os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(port)
-    with ranks.joined():
+    with ranks.process_group():
         return target(*arguments)
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from radnerf.audio import make_extractor
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
 from radnerf.experiment import launch
 from radnerf.experiment.cross import evaluate_cross
 from radnerf.experiment.evaluate import evaluate
+from radnerf.experiment.folder import read_state
+from radnerf.experiment.plan import step_metrics, too_few
 from radnerf.inference.bundle import PortraitBundle
-from radnerf.inference.driver import load_portrait, make_extractor
+from radnerf.inference.performer import load_portrait
 from radnerf.rendering.portrait import Portrait
 
 PORTRAIT = "portrait.safetensors"
@@ -27,18 +31,28 @@ def measure(
     bundle: PortraitBundle,
     data: ClipDataModule,
     folder: Path,
+    steps: Mapping[str, int],
+    wanted: Mapping[str, int],
 ) -> dict[str, Any]:
     """Metrics of a portrait on a clip's held-out frames, and its videos in the folder.
 
     Args:
         bundle: the portrait with the clip's tracks.
+        steps: that each stage of it had.
+        wanted: steps that the recipe had for them.
 
     Raises:
         UserError: test.audio cannot be used.
     """
     weights = config.metrics
     metrics = evaluate(
-        portrait, data, folder / "test.mp4", config.seed, weights.lpips, weights.syncnet
+        portrait,
+        data,
+        folder / "test.mp4",
+        config.seed,
+        weights.lpips,
+        weights.syncnet,
+        too_few(steps, wanted),
     )
     if config.test.audio is not None:
         device = str(next(portrait.parameters()).device)
@@ -46,7 +60,8 @@ def measure(
             bundle, data, config.test.audio, folder / "cross.mp4", weights.syncnet, device
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return metrics | {"memory.peak_mb": peak, "seed": config.seed}
+    metrics |= {"memory.peak_mb": peak, "seed": config.seed}
+    return metrics | step_metrics(steps, wanted)
 
 
 def measure_again(config: DictConfig, ckpt: Path, root: Path, folder: Path) -> dict[str, Any]:
@@ -74,7 +89,9 @@ def measure_again(config: DictConfig, ckpt: Path, root: Path, folder: Path) -> d
         n_train=clip.n_train,
     )
     portrait = load_portrait(bundle).to(launch.device(config.trainer))
-    metrics = measure(config, portrait, bundle, data, folder)
+    state = read_state(ckpt.parent)  # empty for a portrait that was taken elsewhere
+    steps, wanted = state.get("steps", {}), state.get("wanted", {})
+    metrics = measure(config, portrait, bundle, data, folder, steps, wanted)
     return metrics | {"portrait": str(ckpt)}
 
 

@@ -13,43 +13,36 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from jaxtyping import Float, Int
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from radnerf import kernels, ranks
-from radnerf.callbacks import (
-    ExponentialMovingAverage,
-    Preview,
-    StageCheckpoint,
-    StageProgress,
-    StepControl,
-)
-from radnerf.data.clip import read_image
+from radnerf import kernels
+from radnerf.callbacks import StepControl, checkpoint_of
+from radnerf.data.clip import identity, read_image
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.errors import UserError
-from radnerf.experiment import launch
-from radnerf.experiment.compile import compile_ahead
-from radnerf.experiment.evaluate import encode
-from radnerf.experiment.folder import RunFolder, write_text
+from radnerf.experiment import launch, plan
+from radnerf.experiment.build import build_portrait, build_stage, check_restorable
+from radnerf.experiment.compile import compile_ahead, trial_seconds
+from radnerf.experiment.finish import finalize, portrait_file, remember_rest
+from radnerf.experiment.folder import RunFolder, finished_run, write_text
 from radnerf.experiment.measure import PORTRAIT, find_portrait, measure, measure_again
-from radnerf.fields.audio_net import mouth_codes, rest_code, smooth_track
-from radnerf.inference.bundle import PortraitBundle
+from radnerf.files import whole_file
 from radnerf.loggers import close, note_results
-from radnerf.metrics.report import write_metrics
+from radnerf.metrics.report import read_metrics, write_metrics
 from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
-from radnerf.preprocess.judgement import warn
+from radnerf.preprocess.report import warn
 from radnerf.preprocess.source import ClipSource
-from radnerf.rendering.portrait import Portrait, build
-from radnerf.signals import leave
+from radnerf.registry import load_plugins
+from radnerf.rendering.portrait import Portrait
+from radnerf.runtime import ranks
+from radnerf.runtime.signals import leave
 
-STAGES = ("preprocess", "head", "lips", "torso", "joint", "test")
-TRAINING = STAGES[1:-1]
-REFINEMENT = "radnerf.fields.cameras.CameraRefinement"
+STAGES = ("preprocess", *plan.TRAINING, "test")
+ANOTHER_SEED = 1_000_003  # times the number of the round, so that more steps are others
 
 console = Console(highlight=False)
 
@@ -65,7 +58,7 @@ def run(config: DictConfig) -> dict[str, Any]:
     if not launch.together(config.trainer):
         return _run(config)
     launch.adopt_slurm()
-    with ranks.joined() if launch.started() else nullcontext():
+    with ranks.process_group() if launch.started() else nullcontext():
         return _run(config)
 
 
@@ -78,22 +71,22 @@ def _run(config: DictConfig) -> dict[str, Any]:
     again = _only_tests(config)
     if config.ckpt is not None and not again:
         raise UserError("ckpt= is a portrait to test: give it together with stages=[test].")
+    load_plugins(config.plugins)
     kernels.set_backend(config.kernels.backend)
     kernels.require()
     if stages != ["preprocess"]:
         launch.device(config.trainer)  # what is not there is missed before the work
 
     extractor = instantiate(config.audio.extractor)
-    if set(stages) & set(TRAINING):
+    if _training(config):
         # First of all: what is not there, or makes no sense, is found before the work.
-        for part in (config.encoder.spatial, config.model.portrait.marching):
-            build(OmegaConf.to_container(part, resolve=True))
+        check_restorable(config, extractor)
         _say(f"audio: {extractor.summary}")
     settings: Any = OmegaConf.to_container(config.data, resolve=True)
     chosen = {name: instantiate(config[name]) for name in ("landmarks", "parser", "tracker")}
     source = ClipSource(**settings, **chosen)
     began = time.monotonic()
-    with ranks.first_goes_first():
+    with ranks.rank_zero_first():
         prepare = "preprocess" in stages and ranks.rank() == 0
         root = source.prepare() if prepare else source.prepared()
     preprocess_s = time.monotonic() - began
@@ -102,12 +95,19 @@ def _run(config: DictConfig) -> dict[str, Any]:
     if stages == ["preprocess"]:
         _say(f"clip: {root}")
         return {}
+    if not again and (done := ranks.from_rank_zero(_finished(config, str(source.id), root))):
+        _say(
+            f"finished already ({done}); more=10 goes on for ten minutes, "
+            "seed= or force=true begins anew"
+        )
+        return read_metrics(done / "metrics.json")
     if launch.together(config.trainer) and ranks.count() == 1 and not again:
         count = launch.n_devices(config.trainer)
         if count > 1:
-            _budgets(config, [name for name in TRAINING if name in stages])  # to refuse it once
-            resolved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-            return launch.launch(count, _experiment, resolved, str(source.id), root, preprocess_s)
+            plan.budgets(config, _training(config))  # to refuse it once
+            # Not resolved: what only the clip knows is filled in later.
+            plain = OmegaConf.create(OmegaConf.to_container(config))
+            return launch.launch(count, _experiment, plain, str(source.id), root, preprocess_s)
     return _experiment(config, str(source.id), root, preprocess_s)
 
 
@@ -121,10 +121,13 @@ def _experiment(
     settings: Any = OmegaConf.to_container(config, resolve=True)
     runs = Path(config.outputs) / clip_id
     ckpt = find_portrait(config.ckpt, runs) if again else None
-    folder = RunFolder(runs, settings, latest=ckpt is None)
+    more = None if again else config.more
+    folder = RunFolder(runs, settings, latest=ckpt is None, more=more)
     try:
         console.print(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
-        write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        if not folder.resumed:
+            write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
+            folder.state["clip"] = identity(root)
         folder.state["seconds"].setdefault("preprocess", preprocess_s)
         with _logger(config, folder) as logger:
             if ckpt is None:
@@ -142,117 +145,140 @@ def _train_and_test(
     config: DictConfig, clip_id: str, root: Path, folder: RunFolder | None, logger: Logger | None
 ) -> dict[str, Any]:
     _quiet()
+    load_plugins(config.plugins)
     kernels.set_backend(config.kernels.backend)
     pl.seed_everything(config.seed, verbose=False)
-    stages, path = list(config.stages), ranks.of_first(folder.path if folder else Path())
+    path, extra = ranks.from_rank_zero(
+        (folder.path, folder.state["more"]) if folder else (Path(), [])
+    )
 
     data = ClipDataModule(root, instantiate(config.audio.extractor), seed=config.seed)
-    with ranks.first_goes_first():
+    with ranks.rank_zero_first():
         data.setup()
-    portrait, device = portrait_for(config, data), launch.device(config.trainer)
-    budgets = _budgets(config, [name for name in TRAINING if name in stages])
-    if budgets:
-        _compile(config, portrait, data)
-    for name, budget in budgets.items():
-        final = path / "checkpoints" / f"{name}.safetensors"
-        if ranks.of_first(final.is_file()):
-            portrait.load_state_dict(load_file(final))
-            continue
-        module = instantiate(
-            config.model.stages[name],
-            portrait=portrait,
-            budget=budget,
-            seed=config.seed,
-            _convert_="object",
-        )
-        stopped = _train(config, module, data, path, logger)
-        if folder and module.progress >= 1:
-            # The module's own: instantiate hands it a copy.
-            folder.state["seconds"][name] = module.budget.elapsed_s
-            _save_weights(portrait, final)
-            final.with_suffix(".ckpt").unlink(missing_ok=True)
-            folder.save()
-        if stopped:
-            _say(f"{name}: stopped at {module.progress:.0%}; the same command goes on from here")
-            leave(stopped)
-    ranks.part_ways()
+    portrait, device = build_portrait(config, data), launch.device(config.trainer)
+    stages = _training(config)
+    rounds = [plan.budgets(config, stages)]
+    rounds += [plan.more_budgets(config, stages, minutes) for minutes in extra]
+    if any(rounds):
+        trial_s = _compile(config, portrait, data)
+        if folder:
+            folder.state["wanted"] = folder.state["wanted"] or plan.wanted_steps(config, stages)
+            _announce(config, folder, rounds[0], trial_s)
+    for number, budgets in enumerate(rounds):
+        home = path / f"more_{number}" if number else path
+        for name, budget in budgets.items():
+            final = checkpoint_of(home, name).with_suffix(".safetensors")
+            if ranks.from_rank_zero(final.is_file()):
+                portrait.load_state_dict(load_file(final))
+                continue
+            module = build_stage(config, name, portrait, budget)
+            module.seed = data.seed = config.seed + ANOTHER_SEED * number
+            _stage(config, module, data, home, folder, logger)
+    ranks.leave_process_group()
     if folder is None:
         return {}
 
     portrait.to(device)  # from where Lightning has taken it at the end of a stage
     taught = bool(config.model.stages.head.warm_start_steps)
     remember_rest(portrait, data, taught)
-    refine_grid(portrait, data)
-    bundle = _bundle(clip_id, data, portrait)
+    finalize(portrait, data)
+    bundle = portrait_file(clip_id, data, portrait)
     bundle.save(folder.path / PORTRAIT)
     _say(f"portrait: {folder.path / PORTRAIT}")
-    if "test" not in stages:
+    if "test" not in config.stages:
         folder.finish()
         return {}
     seconds: dict[str, float] = folder.state["seconds"]
-    metrics = measure(config, portrait, bundle, data, folder.path)
+    had, wanted = folder.state["steps"], folder.state["wanted"]
+    metrics = measure(config, portrait, bundle, data, folder.path, had, wanted)
     metrics |= {
         "time.preprocess_s": seconds["preprocess"],
-        "time.train_s": sum(seconds.get(name, 0.0) for name in TRAINING),
+        "time.train_s": sum(seconds.get(name, 0.0) for name in plan.TRAINING),
     }
     _report(metrics, folder, logger)
     return metrics
 
 
-def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> None:
-    """Compile the kernels, and say so when it took long."""
+def _stage(
+    config: DictConfig,
+    module: StageModule,
+    data: ClipDataModule,
+    home: Path,
+    folder: RunFolder | None,
+    logger: Logger | None,
+) -> None:
+    """Train a stage to its end and keep its weights.
+
+    Args:
+        home: the folder of its checkpoints and previews.
+        folder: of the run, for the first process.
+
+    Raises:
+        SystemExit, KeyboardInterrupt: a signal asked for it; what there is has been saved.
+    """
+    stopped = _train(config, module, data, home, logger)
+    if folder and module.progress >= 1:
+        name, checkpoint = module.name, checkpoint_of(home, module.name)
+        had, seconds = folder.state["steps"], folder.state["seconds"]
+        # The module's own: instantiate hands it a copy.
+        seconds[name] = seconds.get(name, 0.0) + module.budget.elapsed_s
+        had[name] = had.get(name, 0) + module.global_step
+        _save_weights(module.portrait, checkpoint.with_suffix(".safetensors"))
+        checkpoint.unlink(missing_ok=True)
+        folder.save()
+        if few := plan.too_few({name: had[name]}, folder.state["wanted"]):
+            _say(f"{few} of quality={config.quality.name}; more=MINUTES goes on in the end")
+    if stopped:
+        _say(f"{module.name}: stopped at {module.progress:.0%}; the same command goes on from here")
+        leave(stopped)
+
+
+def _compile(config: DictConfig, portrait: Portrait, data: ClipDataModule) -> float | None:
+    """Compile the kernels, and say so when it took long.
+
+    Returns:
+        Seconds of a trial step; None where it would tell nothing of the stages' steps.
+    """
     began = time.monotonic()
     trainer = launch.make_trainer(config.trainer, logger=False)
+    device, precision = trainer.strategy.root_device, trainer.precision_plugin.forward_context
     status = console.status("compiling the kernels for this machine (kept for later runs)")
-    precision = trainer.precision_plugin.forward_context
-    with ranks.first_goes_first(), status:
-        compile_ahead(portrait, data, trainer.strategy.root_device, precision)
+    with ranks.rank_zero_first(), status:
+        compile_ahead(portrait, data, device, precision)
     if (took := time.monotonic() - began) > 5:
         _say(f"kernels compiled in {took:.0f} s, kept for later runs")
+    n_samples = config.model.stages.head.get("samples_per_step")
+    if config.model.stage_costs is None or n_samples is None or ranks.rank() > 0:
+        return None
+    n_rays = max(1, n_samples // ranks.count() // config.model.max_samples)
+    return trial_seconds(portrait, data, device, n_rays, precision)
 
 
-def portrait_for(config: DictConfig, data: ClipDataModule) -> Portrait:
-    """The portrait of the config, with what only the clip knows filled in."""
-    parts = OmegaConf.to_container(config.model.portrait, resolve=True)
-    assert isinstance(parts, dict)
-    n_frames = data.clip.n_train
-    box = [list(corner) for corner in config.model.head_box or data.clip.head_box]
-    parts["audio_net"]["dim"] = data.audio.shape[-1]
-    parts["head"] |= {"n_frames": n_frames, "box": box}
-    parts["head"].setdefault("eye_range", list(data.eye_range))
-    parts["head_grid"]["box"] = box
-    parts["torso"]["n_frames"] = n_frames
-    if config.model.refine_cameras:
-        parts["cameras"] = {"_target_": REFINEMENT, "n_frames": n_frames}
-    pose = data.pose_vectors[:n_frames]
-    if config.model.normalise_pose:
-        scale = pose.std(0).clamp_min(1e-3)
-        parts["torso"] |= {"pose_mean": pose.mean(0).tolist(), "pose_scale": scale.tolist()}
-    portrait = Portrait.from_config(parts)  # type: ignore[arg-type]
-    if config.model.normalise_pose and portrait.torso.anchors is not None:
-        portrait.torso.anchors.normalise(pose)
-    portrait.torso.fit_motion(pose, data.frames.torso_motion[:n_frames])
-    return portrait
-
-
-def _budgets(config: DictConfig, stages: list[str]) -> dict[str, Budget]:
-    """Split the minutes and steps of all training among the stages by their shares, 0 for none."""
-    shares = {name: float(config.model.stage_shares[name]) for name in stages}
-    shares = {name: share for name, share in shares.items() if share > 0}
-    total = sum(shares.values())
-    minutes, steps = config.minutes, config.steps
-    if minutes is None and steps is None:
-        raise UserError("Training has no end: give minutes=M or steps=N.")
-    for name, value in (("minutes", minutes), ("steps", steps)):
-        if value is not None and not value > 0:
-            raise UserError(f"{name}={value} is not a budget: give a positive number.")
-    return {
-        name: Budget(
-            minutes=None if minutes is None else float(minutes) * share / total,
-            steps=None if steps is None else max(1, round(steps * share / total)),
-        )
-        for name, share in shares.items()
+def _announce(
+    config: DictConfig, folder: RunFolder, budgets: dict[str, Budget], trial_s: float | None
+) -> None:
+    """Say how long the training will be."""
+    if extra := folder.state["more"]:
+        _say(f"training: {extra[-1]:g} more minutes")
+        return
+    recipe, finals = plan.recipe(config), {p.stem for p in folder.checkpoints.glob("*.safetensors")}
+    left = {
+        name: budget.steps or recipe.get(name, 0)
+        for name, budget in budgets.items()
+        if name not in finals
     }
+    quality = f"quality={config.quality.name}"
+    took = ""
+    if trial_s is not None:
+        seconds = plan.forecast(left, config.model.stage_costs, trial_s)
+        took = f"about {plan.duration(seconds)} on this machine"
+    if config.minutes is not None:
+        then = f"; {quality} would take {took}" if took and not config.steps else ""
+        _say(f"training: {config.minutes:g} minutes by the clock{then}")
+        return
+    steps = ", ".join(f"{name} {count:,}" for name, count in left.items())
+    asked = "" if config.steps else f" ({quality})"
+    _say(f"training: {steps} steps{asked}" + (f": {took}" if took else ""))
 
 
 def _train(
@@ -263,27 +289,24 @@ def _train(
     Returns:
         Number of the signal that ended it, or 0.
     """
-    checkpoint = path / "checkpoints" / f"{module.name}.ckpt"
-    resume = ranks.of_first(checkpoint.is_file())
+    checkpoint = checkpoint_of(path, module.name)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    resume = ranks.from_rank_zero(checkpoint.is_file())
     first_step = 0
     if resume:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         first_step = int(saved["global_step"])
         _say(f"{module.name}: from step {first_step}")
     data.use(module.sampling, first_step)
-    control, ema = StepControl(), ExponentialMovingAverage(**config.model.ema)
+    control = StepControl()
+    chosen = [instantiate(settings) for settings in config.callbacks.values() if settings]
     trainer = launch.make_trainer(
         config.trainer,
         max_steps=-1,
         max_epochs=1,
         logger=logger or False,
-        callbacks=[
-            control,
-            ema,
-            StageCheckpoint(checkpoint, control, config.checkpoint_every_s),
-            StageProgress(),
-            Preview(path / "previews", ema, n_pictures=config.previews),
-        ],
+        default_root_dir=str(path),
+        callbacks=[control, *chosen],
     )
     trainer.fit(
         module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True
@@ -291,72 +314,28 @@ def _train(
     return control.stop
 
 
-@torch.no_grad()
-def remember_rest(portrait: Portrait, data: ClipDataModule, taught: bool) -> None:
-    """Give the portrait the audio code of its closed mouth.
-
-    Args:
-        taught: the codes stand for mouth shapes (see mouth_codes), so that no audio is needed.
-    """
-    portrait.eval()
-    frames = torch.arange(data.clip.n_train)
-    if taught:
-        codes = mouth_codes(data.mouth[frames], portrait.audio_net.code_dim)
-    else:
-        codes = encode(portrait, data, frames)
-    portrait.rest_code.copy_(rest_code(codes, data.mouth_opening[frames].to(codes.device)))
-
-
-@torch.no_grad()
-def refine_grid(portrait: Portrait, data: ClipDataModule, n_codes: int = 16) -> None:
-    """Leave out of the head's grid what no frame needs, for mouths and eyes far from each other."""
-    portrait.eval()
-    codes = smooth_track(encode(portrait, data, torch.arange(data.clip.n_train)))
-    eye = torch.linspace(float(data.eye.min()), float(data.eye.max()), n_codes)
-    shuffle = torch.randperm(n_codes, generator=torch.Generator().manual_seed(0))
-    portrait.refine_head_grid(codes[farthest_points(codes, n_codes)], eye[shuffle].to(codes.device))
-
-
-def farthest_points(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " count"]:
-    """Indices of points of which each is as far as possible from those before it."""
-    chosen = [(points - points.mean(0)).norm(dim=1).argmin()]
-    distance = (points - points[chosen[0]]).norm(dim=1)
-    for _ in range(count - 1):
-        chosen.append(distance.argmax())
-        distance = distance.minimum((points - points[chosen[-1]]).norm(dim=1))
-    return torch.stack(chosen)
-
-
 def _save_weights(portrait: Portrait, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    save_file(
-        {name: value.contiguous() for name, value in portrait.state_dict().items()}, temporary
-    )
-    temporary.replace(path)
+    weights = {name: value.contiguous() for name, value in portrait.state_dict().items()}
+    with whole_file(path) as part:
+        save_file(weights, part)
 
 
-def _bundle(clip_id: str, data: ClipDataModule, portrait: Portrait) -> PortraitBundle:
-    return PortraitBundle(
-        id=clip_id,
-        portrait=portrait.config,
-        weights=portrait.state_dict(),
-        extractor=data.extractor.settings,
-        poses=data.poses if portrait.cameras is None else portrait.cameras.poses(data.poses),
-        eye=data.eye,
-        torso_motion=data.frames.torso_motion,
-        focal=data.clip.focal,
-        centre=data.clip.centre,
-        size=data.clip.size,
-        fps=data.clip.fps,
-        background=data.frames.background,
-        n_train=data.clip.n_train,
-        lead=data.lead,
-    )
+def _training(config: DictConfig) -> list[str]:
+    """The training stages that are asked for, in their order."""
+    return [name for name in plan.TRAINING if name in config.stages]
 
 
 def _only_tests(config: DictConfig) -> bool:
     """Whether a portrait of before is tested."""
-    return "test" in config.stages and not set(config.stages) & set(TRAINING)
+    return "test" in config.stages and not _training(config)
+
+
+def _finished(config: DictConfig, clip_id: str, root: Path) -> Path | None:
+    """The run that this command has finished before, unless it is to do more now."""
+    if config.force or config.more is not None or ranks.rank() > 0:
+        return None
+    settings: Any = OmegaConf.to_container(config, resolve=True)
+    return finished_run(Path(config.outputs) / clip_id, settings, identity(root))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from radnerf.data.clip import Clip
 from radnerf.export.folder import TOOLS, export
-from radnerf.programs import Options, ended
+from radnerf.runtime.programs import Options, ended, start
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,4 +47,4 @@ def _export(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start(main)

@@ -17,10 +17,9 @@ import numpy as np
 from jaxtyping import Float
 
 from radnerf.audio import precomputed_windows
-from radnerf.audio.windows import WINDOW
+from radnerf.conventions import HEAD, WINDOW
 from radnerf.data.blinks import write_blinks
 from radnerf.data.clip import (
-    HEAD,
     HELD_OUT,
     PUBLIC_HEAD_BOX,
     TRAIN,
@@ -94,8 +93,8 @@ def export(
         UserError: the folder exists or cannot be written, or the clip or the features do not fit.
     """
     clip.require("gt_imgs", "torso_imgs", "parsing")
-    sound, plate = (clip.root / name for name in ("aud.wav", "bc.jpg"))
-    for path in (sound, plate):
+    sound, background = (clip.root / name for name in ("aud.wav", "bc.jpg"))
+    for path in (sound, background):
         if not path.is_file():
             raise UserError(f"{clip.root} has no {path.name}, which {tool.name} needs.")
     features = _features(clip, tool, audio) if audio else None
@@ -107,7 +106,7 @@ def export(
             done = pool.map(lambda i: _write_frame(clip, i, part, tool), frames)
             for _ in progress(done, len(clip)) if progress else done:
                 pass
-        for path in (sound, plate):
+        for path in (sound, background):
             shutil.copyfile(path, part / path.name)
         if tool.blinks:
             # Of the landmarks, from which a reader has them back.

@@ -13,10 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-ATTENTION_FRAMES = 8
+from radnerf.conventions import ATTENTION_FRAMES
+from radnerf.registry import component
+
 ATTENTION_FACTOR = 5.0  # the attention learns so many times faster (public code)
 CODE_SCALE = 2.0  # of the codes that stand for mouth shapes
-SMOOTHING = 0.35  # share of the previous frame's code at test time
+SMOOTHING = 0.35  # fraction of the previous frame's code at test time
 
 
 def _along_time(
@@ -73,6 +75,7 @@ class FrameAttention(nn.Module):
         return (scores.softmax(-1)[..., None] * codes).sum(1)
 
 
+@component("audio_net")
 class AudioNet(nn.Module):
     """The audio feature extractor: WindowNet on each of 8 frames, then attention over them.
 
@@ -94,8 +97,13 @@ class AudioNet(nn.Module):
         codes = self.window_net(audio.flatten(0, 1))
         return self.attention(codes.unflatten(0, audio.shape[:2]))
 
+    def rate_groups(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters by the learning rate that they follow: see LearningRates."""
+        attention = [] if self.attention is None else list(self.attention.parameters())
+        return {"audio": list(self.window_net.parameters()), "attention": attention}
+
     def parameter_groups(self, lr: float, attention_factor: float = ATTENTION_FACTOR) -> list[dict]:
-        """Optimiser groups: the attention learns attention_factor times faster."""
+        """Optimizer groups: the attention learns attention_factor times faster."""
         groups: list[dict] = [{"params": list(self.window_net.parameters()), "lr": lr}]
         if self.attention is not None:
             parameters = list(self.attention.parameters())
@@ -122,16 +130,16 @@ def smooth_track(codes: Float[Tensor, "t d"]) -> Float[Tensor, "t d"]:
 
 
 def rest_code(
-    codes: Float[Tensor, "t d"], opening: Float[Tensor, " t"], share: float = 0.1
+    codes: Float[Tensor, "t d"], opening: Float[Tensor, " t"], fraction: float = 0.1
 ) -> Float[Tensor, " d"]:
     """The code of a closed mouth: the most typical of the frames that have it most closed.
 
     Args:
         codes: audio codes of the training frames.
         opening: their mouth openings, in any unit.
-        share: of the frames that count as closed.
+        fraction: of the frames that count as closed.
     """
-    n_closed = max(1, round(share * len(codes)))
+    n_closed = max(1, round(fraction * len(codes)))
     closed = codes[opening.argsort()[:n_closed]]
     return closed[torch.cdist(closed, closed).sum(1).argmin()]
 
@@ -148,14 +156,14 @@ def close_in_pauses(
 
 
 def mouth_codes(mouth: Float[Tensor, "t k"], code_dim: int, seed: int = 0) -> Float[Tensor, "t d"]:
-    """Audio codes that stand for mouth shapes: the coefficients turned into the space of codes.
+    """Audio codes that stand for mouth shapes: the coefficients in the space of codes.
 
-    The turn is a fixed one, drawn from the seed.
+    By a fixed rotation, drawn from the seed.
     """
     generator = torch.Generator().manual_seed(seed)
     square = torch.randn(code_dim, code_dim, generator=generator)
-    turn = torch.linalg.qr(square).Q[: mouth.shape[1]]
-    return CODE_SCALE * mouth @ turn.to(mouth)
+    rotation = torch.linalg.qr(square).Q[: mouth.shape[1]]
+    return CODE_SCALE * mouth @ rotation.to(mouth)
 
 
 def pretrain_audio_net(
@@ -170,7 +178,7 @@ def pretrain_audio_net(
     """Teach a fresh audio net the codes of the training frames' mouth shapes, in seconds.
 
     On twenty seconds of speech, cut in ten, 250 steps leave 72 % of the mouth shapes of a part that
-    was left out unexplained, 500 leave 59 %; from 700 on unheard speech gets worse. Everything
+    was left out unexplained, 500 leave 59 %; from 700 on other speech gets worse. Everything
     stays on the net's device.
 
     Args:
@@ -184,8 +192,8 @@ def pretrain_audio_net(
     )
     for _ in range(n_steps):
         frame = torch.randint(len(codes), (24,), generator=generator, device=device)
-        heard = audio(frame) if augment is None else augment(audio(frame), generator)
-        loss = (net(heard) - codes[frame]).square().sum(-1).mean()
+        windows = audio(frame) if augment is None else augment(audio(frame), generator)
+        loss = (net(windows) - codes[frame]).square().sum(-1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from radnerf.fields.encodings import Encoding
 from radnerf.fields.mlp import MLP
+from radnerf.registry import component
 
 # Where the first mouth coefficient's standard deviation starts on the audio coordinate.
-SPREAD = 0.3
+VARIATION = 0.3
 
 
 class AudioConditioning(nn.Module):
@@ -49,6 +50,7 @@ class AudioConditioning(nn.Module):
         """Start from the mouth's shape in every frame, where a kind has a way to."""
 
 
+@component("conditioning")
 class AudioCoordinate(AudioConditioning):
     """A coordinate of position and audio, looked up in a grid of its own (RAD-NeRF section 3.2).
 
@@ -61,6 +63,9 @@ class AudioCoordinate(AudioConditioning):
             product: it is added to the first layer's matrix.
     """
 
+    # Of spatial features, ambient ones and products: what the density network sees of a point.
+    part_widths: tuple[int, int, int]
+
     def __init__(self, ambient: Encoding, eye_product: float = 0.0) -> None:
         super().__init__()
         self.ambient = ambient
@@ -69,9 +74,9 @@ class AudioCoordinate(AudioConditioning):
     def connect(self, spatial_dim: int, code_dim: int, hidden: int) -> None:
         widths = [hidden, hidden, self.ambient.dim]
         self.ambient_net = MLP(spatial_dim, widths, frame_dim=code_dim)
-        self.point_dim, self.frame_dim = spatial_dim + self.ambient.width, 1
-        if self.eye_product:
-            self.point_dim += spatial_dim
+        products = spatial_dim if self.eye_product else 0
+        self.part_widths = spatial_dim, self.ambient.width, products
+        self.point_dim, self.frame_dim = sum(self.part_widths), 1
 
     def forward(
         self,
@@ -94,18 +99,19 @@ class AudioCoordinate(AudioConditioning):
         From a fresh network the coordinate hardly moves with the audio and mostly stays that way:
         all frames share a few cells of its grid. From here every mouth shape has cells of its own.
         """
-        goal = torch.tanh(SPREAD * mouth[:, : self.ambient.dim])
-        nowhere = codes.new_zeros(len(codes), self.ambient_net.point_dim)
+        goal = torch.tanh(VARIATION * mouth[:, : self.ambient.dim])
+        no_place = codes.new_zeros(len(codes), self.ambient_net.point_dim)
         frame = torch.arange(len(codes), device=codes.device)
         optimizer = torch.optim.Adam(self.ambient_net.parameters(), lr=3e-3)
         for _ in range(n_steps):
-            coordinate = torch.tanh(self.ambient_net(nowhere, codes, frame))
+            coordinate = torch.tanh(self.ambient_net(no_place, codes, frame))
             loss = (coordinate - goal).square().sum(-1).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
 
+@component("conditioning")
 class Concatenation(AudioConditioning):
     """The audio code as an input of the density network: what the paper compares itself with.
 
@@ -125,6 +131,7 @@ class Concatenation(AudioConditioning):
         return spatial, torch.cat([code, eye], -1), spatial[:, :0]
 
 
+@component("conditioning")
 class RegionAttention(AudioConditioning):
     """Each place takes its part of every channel of the audio code, and of the eye control.
 

@@ -15,10 +15,12 @@ from radnerf.errors import UserError
 from radnerf.fields.mlp import MLP
 from radnerf.kernels.encodings import frequency_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
+from radnerf.kernels.tensors import GridTensors
+from radnerf.registry import component
 
 # Axes of the planes of a tri-plane.
 PLANES = ((0, 1), (1, 2), (0, 2))
-# tiny-cuda-nn's networks have slopes in float16, which a mean over many rays would leave at 0.
+# tiny-cuda-nn's networks have gradients in float16, which a mean over many rays would leave at 0.
 NETWORK_SCALE = 1024.0
 
 
@@ -36,6 +38,7 @@ class Encoding(nn.Module):
         raise NotImplementedError
 
 
+@component("encoder")
 class GridEncoding(Encoding):
     """Multi-resolution grid of features over [0, 1]^dim, tiled (RAD-NeRF) or hashed (Instant-NGP).
 
@@ -82,7 +85,12 @@ class GridEncoding(Encoding):
         """Features of points in [0, 1]^dim."""
         return grid_encode(x, self.table, self.levels)
 
+    def tensors(self) -> GridTensors:
+        """Its table, for operators on whole fields."""
+        return GridTensors(self.table, self.levels)
 
+
+@component("encoder")
 class TriplaneEncoding(Encoding):
     """Three hashed 2D grids, over XY, YZ and XZ, one after another (ER-NeRF).
 
@@ -113,6 +121,7 @@ class TriplaneEncoding(Encoding):
         return torch.cat([plane(x[:, list(axes)]) for plane, axes in parts], -1)
 
 
+@component("encoder")
 class FrequencyEncoding(Encoding):
     """Sines and cosines of a point, and a network in place of a grid: NeRF before grids.
 
@@ -135,6 +144,7 @@ class FrequencyEncoding(Encoding):
         return encoded if self.trunk is None else self.trunk(encoded).relu()
 
 
+@component("encoder")
 class TinyCudaEncoding(Encoding):
     """tiny-cuda-nn's hash grid and, behind it, one of its fully fused networks (NVIDIA GPUs only).
 
@@ -184,7 +194,7 @@ class TinyCudaEncoding(Encoding):
                 "n_hidden_layers": n_hidden,
             }
             self.network = library.Network(self.grid.n_output_dims, width, settings, seed=_seed())
-            self.network.params.register_hook(lambda slope: slope / NETWORK_SCALE)
+            self.network.params.register_hook(lambda gradient: gradient / NETWORK_SCALE)
         self.width = (self.network or self.grid).n_output_dims
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n w"]:
@@ -194,11 +204,11 @@ class TinyCudaEncoding(Encoding):
         features = self.grid(x.clamp(0, 1))
         if self.network is None:
             return features
-        features = _ScaledSlope.apply(features, 1 / NETWORK_SCALE)
-        return _ScaledSlope.apply(self.network(features).float(), NETWORK_SCALE)
+        features = _ScaledGradient.apply(features, 1 / NETWORK_SCALE)
+        return _ScaledGradient.apply(self.network(features).float(), NETWORK_SCALE)
 
 
-class _ScaledSlope(torch.autograd.Function):
+class _ScaledGradient(torch.autograd.Function):
     """Leaves numbers as they are, and multiplies their gradient."""
 
     @staticmethod

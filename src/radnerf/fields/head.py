@@ -6,31 +6,24 @@ RAD-NeRF section 3.2, decomposed audio-spatial encoding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from radnerf.fields.conditioning import AudioConditioning
-from radnerf.fields.encodings import Encoding
-from radnerf.fields.mlp import MLP
-from radnerf.geometry.eyes import OPEN_EYE
+from radnerf.fields.conditioning import AudioConditioning, AudioCoordinate
+from radnerf.fields.encodings import Encoding, GridEncoding
+from radnerf.fields.mlp import MLP, columns
+from radnerf.kernels.dispatch import Unsupported
 from radnerf.kernels.encodings import sh_encode
+from radnerf.kernels.tensors import HeadState, HeadTensors
+from radnerf.registry import component
 from radnerf.types import FieldOutput
 
 
-@dataclass
-class HeadState:
-    """What drives the head, encoded, one row a frame."""
-
-    code: Float[Tensor, "f c"]  # audio code
-    eye: Float[Tensor, "f 1"]  # 0 is shut, 1 open
-    appearance: Float[Tensor, "f e"]
-
-
+@component("field")
 class HeadField(nn.Module):
-    """Density, colour and what the audio moves of points in the head's box.
+    """Density, color and what the audio moves of points in the head's box.
 
     Args:
         spatial: encoder of places in the box.
@@ -39,8 +32,6 @@ class HeadField(nn.Module):
         n_frames: number of training frames, each with an appearance code.
         appearance_dim: width of the appearance codes; 0 for none.
         test_code: training frame whose code is used at test; None for the zero code.
-        eye_range: eye controls (percent of the image area) at which the clip's eyes are shut and
-            open, so that the net sees blinks as large in every clip; the paper has 0 and 1.
         eye_input: what the net sees of shut and of open eyes; small numbers are learned slowly, and
             until blinks are told apart eyes are a mean of shut and open.
         eye_control: without it the eyes are always open to the net.
@@ -60,7 +51,6 @@ class HeadField(nn.Module):
         appearance_dim: int = 4,
         sh_degree: int = 4,
         test_code: int | None = None,
-        eye_range: Sequence[float] = (0.0, OPEN_EYE),
         eye_input: Sequence[float] = (0.0, 1.0),
         eye_control: bool = True,
     ) -> None:
@@ -70,9 +60,6 @@ class HeadField(nn.Module):
         self.conditioning = conditioning
         self.sh_degree = sh_degree
         conditioning.connect(spatial.width, code_dim, hidden)
-        self.shut, self.opened = eye_range
-        if not self.opened > self.shut:
-            raise ValueError(f"eye_range {tuple(eye_range)} does not go from shut to open")
         self.eye_input = tuple(eye_input)
         self.eye_control = eye_control
         self.sigma_net = MLP(
@@ -85,17 +72,17 @@ class HeadField(nn.Module):
     def state(
         self, code: Float[Tensor, "f c"], eye: Float[Tensor, " f"], index: Int[Tensor, " f"]
     ) -> HeadState:
-        """Encode what drives the head; index -1 takes the appearance code of test."""
+        """Encode what drives the head; index -1 takes the appearance code of test.
+
+        Args:
+            eye: opening of the eyes, 0 shut and 1 open.
+        """
         if self.test_code is not None:
             index = torch.where(index < 0, self.test_code, index)
         appearance = self.appearance[index.clamp_min(0)] * (index >= 0)[:, None]
-        opening = self.opening(eye) if self.eye_control else torch.ones_like(eye)
+        opening = eye if self.eye_control else torch.ones_like(eye)
         shut, opened = self.eye_input
         return HeadState(code, (shut + (opened - shut) * opening)[:, None], appearance)
-
-    def opening(self, eye: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-        """Eye control from percent of the image area to 0, shut, and 1, open."""
-        return (eye - self.shut) / (self.opened - self.shut)
 
     def density(
         self, x: Float[Tensor, "m 3"], frame: Int[Tensor, " m"], state: HeadState
@@ -122,6 +109,47 @@ class HeadField(nn.Module):
             self.color_net(torch.cat([view, geometry], -1), state.appearance, frame)
         )
         return FieldOutput(density, rgb, ambient)
+
+    def tensors(self) -> HeadTensors | Unsupported:
+        """All of it, for operators that compute it at once; they know no other conditioning."""
+        audio = self.conditioning
+        if not isinstance(audio, AudioCoordinate):
+            kind = type(audio).__name__
+            return Unsupported(f"the audio enters by {kind}, not by a coordinate")
+        spatial, ambient = self.spatial, audio.ambient
+        if not isinstance(spatial, GridEncoding):
+            return Unsupported("the spatial encoder is no grid")
+        if not isinstance(ambient, GridEncoding):
+            return Unsupported("the ambient encoder is no grid")
+        ambient_first, ambient_hidden, coordinate = audio.ambient_net.weights
+        sigma_first, sigma_hidden, sigma_last = self.sigma_net.weights
+        color_first, color_last = self.color_net.weights
+        ambient_of_spatial, ambient_of_code = columns(ambient_first, spatial.width)
+        of_spatial, of_ambient, of_product, of_eye = columns(sigma_first, *audio.part_widths)
+        density, geometry = sigma_last.split([1, len(sigma_last) - 1])
+        of_view, of_geometry, of_appearance = columns(color_first, self.sh_degree**2, len(geometry))
+        return HeadTensors(
+            box=self.box,
+            spatial=spatial.tensors(),
+            ambient=ambient.tensors(),
+            ambient_of_spatial=ambient_of_spatial,
+            ambient_of_code=ambient_of_code,
+            ambient_hidden=ambient_hidden,
+            coordinate=coordinate,
+            sigma_of_spatial=of_spatial,
+            sigma_of_ambient=of_ambient,
+            sigma_of_product=of_product,
+            sigma_of_eye=of_eye,
+            sigma_hidden=sigma_hidden,
+            density=density,
+            geometry=geometry,
+            color_of_view=of_view,
+            color_of_geometry=of_geometry,
+            color_of_appearance=of_appearance,
+            color=color_last,
+            eye_product=audio.eye_product,
+            sh_degree=self.sh_degree,
+        )
 
 
 class _TruncatedExp(torch.autograd.Function):

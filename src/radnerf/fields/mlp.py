@@ -44,3 +44,8 @@ class MLP(nn.Module):
             return mlp(x, [first, *rest])
         bias = shared @ first[:, self.point_dim :].T
         return mlp(x, [first[:, : self.point_dim], *rest], frame_bias=bias, frame=frame)
+
+
+def columns(matrix: Float[Tensor, "o i"], *widths: int) -> tuple[Float[Tensor, "o _"], ...]:
+    """A matrix in parts: so many columns each, then the rest."""
+    return matrix.split([*widths, matrix.shape[1] - sum(widths)], 1)

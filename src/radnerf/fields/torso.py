@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from radnerf.fields.encodings import Encoding
-from radnerf.fields.mlp import MLP
+from radnerf.fields.encodings import Encoding, GridEncoding
+from radnerf.fields.mlp import MLP, columns
 from radnerf.geometry.rotations import rotation_from_euler, turned
+from radnerf.kernels.dispatch import Unsupported
 from radnerf.kernels.encodings import frequency_encode
-
-
-@dataclass
-class TorsoState:
-    """What drives the torso, encoded, one row a frame."""
-
-    features: Float[Tensor, "f p"]
-    motion: Float[Tensor, "f 3"]  # shift (in half image sizes) and turn (radians)
-
+from radnerf.kernels.tensors import TorsoState, TorsoTensors
+from radnerf.registry import component
 
 # Where the anchors start (up, towards the camera, right of the head): two cheeks and the brow.
 ANCHORS = ((-0.1, 0.1, -0.1), (-0.1, 0.1, 0.1), (0.1, 0.1, 0.0))
 
 
+@component("anchors")
 class HeadAnchors(nn.Module):
     """Three points of the head, learned, where the camera sees them (ER-NeRF's adaptive pose).
 
@@ -62,8 +56,9 @@ class HeadAnchors(nn.Module):
         return (self.places(pose) - self.mean) / self.scale
 
 
+@component("field")
 class TorsoField(nn.Module):
-    """Colour and coverage of image points, one sample a pixel.
+    """Color and coverage of image points, one sample a pixel.
 
     Args:
         grid: encoder of the deformed image plane.
@@ -71,8 +66,8 @@ class TorsoField(nn.Module):
         shrink: image coordinates are shrunk so that the deformation can reach past the border.
         pose_octaves: of the frequency encoding of the head pose, or of the anchors.
         code_dim: width of the individual codes; 0 for none.
-        pose_mean, pose_scale: the pose vector is centred and scaled before it is encoded; the
-            paper takes it raw (0 and 1).
+        normalise_pose: the pose is seen in standard deviations of the training frames; the paper
+            takes it raw.
         deforms: what it sees is bent by the head pose; else only moved as one piece.
         anchors: drive the deformation in place of the pose vector.
         tracked: the torso is moved as one piece before it is deformed; the paper does not.
@@ -93,8 +88,7 @@ class TorsoField(nn.Module):
         code_dim: int = 8,
         deform_hidden: int = 64,
         hidden: int = 32,
-        pose_mean: Sequence[float] = (0.0,) * 6,
-        pose_scale: Sequence[float] = (1.0,) * 6,
+        normalise_pose: bool = False,
         anchors: HeadAnchors | None = None,
         deforms: bool = True,
         tracked: bool = True,
@@ -108,6 +102,7 @@ class TorsoField(nn.Module):
         self.pose_octaves = pose_octaves
         self.tracked = tracked
         self.deforms = deforms
+        self.normalise_pose = normalise_pose
         point_dim = 2 * (1 + 2 * point_octaves)
         pose_dim = 6 if anchors is None else anchors.points.shape[0] * 2
         frame_dim = pose_dim * (1 + 2 * pose_octaves) + code_dim
@@ -116,11 +111,20 @@ class TorsoField(nn.Module):
         self.codes = nn.Parameter(0.1 * torch.randn(n_frames, code_dim))
         self.anchors = anchors
         self.register_buffer("motion_map", torch.zeros(7, 3))
-        self.register_buffer("pose_mean", torch.tensor(pose_mean, dtype=torch.float32))
-        self.register_buffer("pose_scale", torch.tensor(pose_scale, dtype=torch.float32))
+        self.register_buffer("pose_mean", torch.zeros(6))
+        self.register_buffer("pose_scale", torch.ones(6))
 
-    def fit_motion(self, pose: Float[Tensor, "t 6"], motion: Float[Tensor, "t 3"]) -> None:
-        """Remember how the torso moves with the head: ridge regression over training frames."""
+    @torch.no_grad()
+    def fit(self, pose: Float[Tensor, "t 6"], motion: Float[Tensor, "t 3"]) -> None:
+        """Remember, of the training frames, how poses spread, and how the torso moves with them.
+
+        The latter by a ridge regression.
+        """
+        if self.normalise_pose:
+            self.pose_mean.copy_(pose.mean(0))
+            self.pose_scale.copy_(pose.std(0).clamp_min(1e-3))
+            if self.anchors is not None:
+                self.anchors.normalise(pose)
         if not self.tracked:
             return
         x = self._affine((pose - self.pose_mean) / self.pose_scale).double()
@@ -146,7 +150,7 @@ class TorsoField(nn.Module):
         """Encode head poses; index -1 takes the code of test.
 
         Args:
-            motion: shift and turn of the torso (geometry/motion.py); predicted when not given.
+            motion: shift and rotation of the torso (geometry/motion.py); predicted when not given.
         """
         if motion is None or not self.tracked:
             motion = self.predicted_motion(pose)
@@ -164,9 +168,9 @@ class TorsoField(nn.Module):
         self, xy: Float[Tensor, "n 2"], frame: Int[Tensor, " n"], state: TorsoState
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
         """RGB (straight) and alpha of image points in [-1, 1]^2; frame is each point's row."""
-        shift, turn = state.motion[frame, :2], state.motion[frame, 2]
+        shift, angle = state.motion[frame, :2], state.motion[frame, 2]
         x, y = (xy - shift).unbind(-1)
-        cos, sin = turn.cos(), turn.sin()
+        cos, sin = angle.cos(), angle.sin()
         xy = torch.stack([cos * x + sin * y, cos * y - sin * x], -1) * self.shrink
         encoded = frequency_encode(xy, self.point_octaves)
         offset = self.deforms * self.deform_net(encoded, state.features, frame)
@@ -174,3 +178,28 @@ class TorsoField(nn.Module):
         features = torch.cat([self.grid((warped + 1) / 2), encoded], -1)
         out = torch.sigmoid(self.torso_net(features, state.features, frame))
         return out[:, 1:], out[:, 0]
+
+    def tensors(self) -> TorsoTensors | Unsupported:
+        """All of it, for operators that compute it at once."""
+        if not isinstance(self.grid, GridEncoding):
+            return Unsupported("the torso encoder is no grid")
+        deform_first, deform_hidden, offset = self.deform_net.weights
+        torso_first, torso_hidden, color = self.torso_net.weights
+        point_dim = self.deform_net.point_dim
+        deform_of_point, deform_of_frame = columns(deform_first, point_dim)
+        of_grid, of_point, of_frame = columns(torso_first, self.grid.width, point_dim)
+        return TorsoTensors(
+            grid=self.grid.tensors(),
+            deform_of_point=deform_of_point,
+            deform_of_frame=deform_of_frame,
+            deform_hidden=deform_hidden,
+            offset=offset * self.deforms,
+            torso_of_grid=of_grid,
+            torso_of_point=of_point,
+            torso_of_frame=of_frame,
+            torso_hidden=torso_hidden,
+            color=color,
+            shrink=self.shrink,
+            point_octaves=self.point_octaves,
+            tracked=self.tracked,
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 from jaxtyping import Float
 
@@ -13,6 +15,7 @@ HALF_SHUT = 0.4
 USUAL_QUANTILE = 0.7
 
 EyeRange = tuple[float, float]
+T = TypeVar("T", bound=Any)  # an array or a tensor
 
 
 def eye_range(eye: Float[np.ndarray, " t"]) -> EyeRange:
@@ -24,6 +27,12 @@ def eye_range(eye: Float[np.ndarray, " t"]) -> EyeRange:
     if opened <= 0:
         return 0.0, OPEN_EYE
     return (shut if shut < (1 - HALF_SHUT) * opened else 0.0), opened
+
+
+def eye_opening(eye: T, limits: EyeRange) -> T:
+    """Opening of the eyes from eye ratios: 0 shut, 1 as usually open, more when wider."""
+    shut, opened = limits
+    return (eye - shut) / (opened - shut)
 
 
 def usual_opening(eye: Float[np.ndarray, " t"]) -> float:
@@ -38,23 +47,23 @@ def closedness(eye: Float[np.ndarray, " t"], limits: EyeRange) -> Float[np.ndarr
 
 
 def blink_odds(
-    eye: Float[np.ndarray, " t"], limits: EyeRange, share: float
+    eye: Float[np.ndarray, " t"], limits: EyeRange, fraction: float
 ) -> Float[np.ndarray, " t"]:
-    """Odds of drawing each frame, so that blinks get a share of the draws however few they are.
+    """Odds of drawing each frame, so that blinks get a fraction of the draws however few they are.
 
-    A third of the share goes to half shut, nearly shut and shut frames each (as far as there are
-    any): a blink passes through the last in a frame or two. A clip that blinks more than the share
+    A third of it goes to half shut, nearly shut and shut frames each (as far as there are
+    any): a blink passes through the last in a frame or two. A clip that blinks more than that
     keeps what it has.
     """
     odds = np.ones(len(eye))
     closed = closedness(eye, limits)
     blinking = closed > HALF_SHUT
     natural = float(blinking.mean())
-    if share <= 0 or not 0 < natural < 1:
+    if fraction <= 0 or not 0 < natural < 1:
         return odds
     level = np.minimum(3 * (closed[blinking] - HALF_SHUT) / (1 - HALF_SHUT), 2).astype(int)
     counts = np.bincount(level, minlength=3)
-    part = 1 / (counts[level] * np.count_nonzero(counts))  # of the share, adds up to 1
-    share = max(share, natural)
-    odds[blinking] = part * share / (1 - share) * (~blinking).sum()
+    part = 1 / (counts[level] * np.count_nonzero(counts))  # adds up to 1
+    fraction = max(fraction, natural)
+    odds[blinking] = part * fraction / (1 - fraction) * (~blinking).sum()
     return odds

@@ -28,23 +28,23 @@ def visual_hull(
     centre: tuple[float, float],
     missable: float = 0.05,
 ) -> Bool[Tensor, " n"]:
-    """Which points fall on the mask in all views but a share `missable` of those that see them.
+    """Which points fall on the mask in all views but a fraction `missable` of those that see them.
 
     A view in which a point lies outside the image says nothing about it; a point that no view
     sees is outside the hull.
     """
     height, width = masks.shape[1:]
     left = torch.arange(len(points), device=points.device)  # points that are not ruled out yet
-    seen = torch.zeros(len(points), device=points.device)
+    viewed = torch.zeros(len(points), device=points.device)
     missed = torch.zeros(len(points), device=points.device)
     for pose, mask in zip(poses, masks, strict=True):
         uv, depth = project(points[left], pose, focal, centre)
         column, row = uv.floor().long().unbind(-1)
         inside = (depth > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
         hit = mask[row.clamp(0, height - 1), column.clamp(0, width - 1)]
-        seen[left] += inside
+        viewed[left] += inside
         missed[left] += inside & ~hit
         left = left[missed[left] <= missable * len(poses)]
     hull = torch.zeros(len(points), dtype=torch.bool, device=points.device)
-    hull[left] = (seen[left] > 0) & (missed[left] <= missable * seen[left])
+    hull[left] = (viewed[left] > 0) & (missed[left] <= missable * viewed[left])
     return hull

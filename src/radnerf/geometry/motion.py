@@ -1,4 +1,4 @@
-"""How a torso shifts and turns in the image over time."""
+"""How a torso shifts and rotates in the image over time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def planar_motion(
     n_frames: int,
     reference: int,
 ) -> Float[np.ndarray, "t 3"]:
-    """Shift (x, y; in half widths and heights) and turn (radians) of a region in every frame.
+    """Shift (x, y; in half widths and heights) and rotation (radians) of a region in every frame.
 
     Against the reference frame, about the image's centre, by maximising the enhanced correlation
     coefficient (Evangelidis and Psarakis 2008). A frame that cannot be aligned keeps the motion of
@@ -25,10 +25,10 @@ def planar_motion(
     if region.sum() < 64:
         return still
 
-    def grey(i: int) -> np.ndarray:
+    def gray(i: int) -> np.ndarray:
         return cv2.cvtColor(read_frame(i), cv2.COLOR_RGB2GRAY).astype(np.float32)
 
-    target, mask = grey(reference), region.astype(np.uint8) * 255
+    target, mask = gray(reference), region.astype(np.uint8) * 255
     height, width = target.shape
     centre, half = np.array([width / 2, height / 2]), np.array([width / 2, height / 2])
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
@@ -36,7 +36,7 @@ def planar_motion(
     for i in range(n_frames):
         try:
             _, found = cv2.findTransformECC(
-                target, grey(i), warp.copy(), cv2.MOTION_EUCLIDEAN, stop, mask, 3
+                target, gray(i), warp.copy(), cv2.MOTION_EUCLIDEAN, stop, mask, 3
             )
             # A torso does not jump by a tenth of the picture.
             if np.abs((found - np.eye(2, 3)) @ [*centre, 1]).max() < 0.1 * width:

@@ -1,7 +1,7 @@
 """The portrait file: everything rendering needs, in one safetensors file.
 
 Tensors sit in the file as they are; everything else is JSON in the header's metadata. The file is
-untrusted: it is read without pickle, names no class but a portrait's parts, and holds no path but
+untrusted: it is read without pickle, names no class but registered components, holds no path but
 that of the speech model it learned from, whose files are checked by their hash.
 """
 
@@ -22,10 +22,11 @@ from torch import Tensor
 
 from radnerf.errors import UserError
 from radnerf.files import whole_file
-from radnerf.rendering.portrait import COMPONENTS
+from radnerf.inference.versions import from_version_2
+from radnerf.registry import check
 
 FORMAT = "radnerf-portrait"
-VERSION = 2  # 1 had no conditioning part in the head
+VERSION = 3
 WEIGHT = "weights/"
 MAX_HEADER = 16 << 20  # bytes; more is not a header of ours
 
@@ -39,15 +40,15 @@ class PortraitBundle:
     weights: dict[str, Tensor]
     extractor: dict[str, Any]  # name and settings of the audio feature extractor
     poses: Float[Tensor, "t 4 4"]  # camera-to-world, memory convention of data/clip.py
-    eye: Float[Tensor, " t"]  # eye opening, percent of the image area
-    torso_motion: Float[Tensor, "t 3"]  # shift and turn of the torso, geometry/motion.py
+    eye: Float[Tensor, " t"]  # opening of the eyes: 0 shut, 1 open
+    torso_motion: Float[Tensor, "t 3"]  # shift and rotation of the torso, geometry/motion.py
     focal: float  # pixels
     centre: tuple[float, float]
     size: tuple[int, int]  # height, width
     fps: float
     background: UInt8[Tensor, "h w 3"]
     n_train: int  # the first n_train frames were trained on
-    lead: float  # seconds by which the clip's mouth moves ahead of its sound
+    audio_offset: float  # seconds by which the clip's mouth moves ahead of its sound
     version: int = VERSION
 
     def save(self, path: str | Path) -> None:
@@ -79,6 +80,8 @@ class PortraitBundle:
         try:
             facts = json.loads(metadata["facts"])
             tensors = load_file(path)
+            if metadata["version"] == "2":
+                facts, tensors = from_version_2(facts, tensors, WEIGHT)
             bundle = cls(
                 weights={k[len(WEIGHT) :]: v for k, v in tensors.items() if k.startswith(WEIGHT)},
                 poses=tensors["poses"],
@@ -115,7 +118,7 @@ _FACTS: dict[str, Any] = {
     "size": _pair(int),
     "fps": float,
     "n_train": int,
-    "lead": float,
+    "audio_offset": float,
 }
 
 
@@ -146,10 +149,10 @@ def _read_metadata(path: Path) -> dict[str, str]:
         raise UserError(strange) from error
     if metadata.get("format") != FORMAT:
         raise UserError(strange)
-    if metadata.get("version") != str(VERSION):
+    if metadata.get("version") not in ("2", str(VERSION)):
         raise UserError(
             f"{path} is a portrait of version {metadata.get('version')}, and this program reads "
-            f"version {VERSION}: train it again or use the program that made it."
+            f"versions 2 and {VERSION}: train it again or use the program that made it."
         )
     if size < 8 + length + max(ends, default=0):
         raise UserError(short)
@@ -157,7 +160,7 @@ def _read_metadata(path: Path) -> dict[str, str]:
 
 
 def _check(bundle: PortraitBundle, path: Path) -> None:
-    """Refuse what does not fit together or names any class but a portrait's parts."""
+    """Refuse what does not fit together or names a class that is no component."""
     n_frames, (height, width) = len(bundle.poses), bundle.size
     shapes = {
         "poses": (bundle.poses, (n_frames, 4, 4), torch.float32),
@@ -171,13 +174,14 @@ def _check(bundle: PortraitBundle, path: Path) -> None:
                 f"{path} is damaged: its {name} is {tensor.dtype} {tuple(tensor.shape)} "
                 f"instead of {dtype} {shape}."
             )
-    numbers = (bundle.focal, bundle.fps, bundle.lead, *bundle.centre)
+    numbers = (bundle.focal, bundle.fps, bundle.audio_offset, *bundle.centre)
     finite = all(math.isfinite(v) for v in numbers) and bool(bundle.poses.isfinite().all())
     if not (finite and n_frames and bundle.focal > 0 and bundle.fps > 0):
         raise UserError(f"{path} is damaged: its camera is not a camera.")
     for key, value in _entries([bundle.portrait, bundle.extractor]):
-        known = key == "_target_" and str(value) in COMPONENTS
-        if key.startswith("_") and not known:
+        if key == "_target_":
+            check(value)
+        elif key.startswith("_"):
             raise UserError(
                 f"{path} asks for {key}={value!r}, which is no part of a portrait: do not use it."
             )

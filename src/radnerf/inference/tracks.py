@@ -1,10 +1,15 @@
-"""What drives a portrait beside the audio: head poses, eyes and the background."""
+"""What drives a portrait beside the audio: head poses, eyes and the background.
+
+A track goes on for ever: it answers for any frames, in whatever order they are asked for.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,27 +20,29 @@ from torch import Tensor
 
 from radnerf.data.clip import Clip, read_image, to_memory_pose
 from radnerf.errors import UserError
-from radnerf.geometry.eyes import HALF_SHUT, OPEN_EYE, closedness, eye_range
+from radnerf.geometry.eyes import HALF_SHUT
 from radnerf.geometry.rotations import rotation_from_vector
 from radnerf.inference.bundle import PortraitBundle
 
 ORBIT_SECONDS = 6.0
 ORBIT_DEGREES = (3.0, 15.0)  # at least, so that it is seen, and at most
 # Seconds from a blink to the next of a person who speaks: log-normal, mean 4, two thirds 3 to 5.
-BLINK_MEDIAN, BLINK_SPREAD, BLINK_LEAST = 3.85, 0.28, 1.0
+BLINK_MEDIAN, BLINK_STD, BLINK_LEAST = 3.85, 0.28, 1.0
 BLINK_CLOSING, BLINK_CLOSED, BLINK_OPENING = (0.10, 0.15), 0.04, 0.20  # seconds
-WIDEST_EYE = 0.3  # end of the sensible control range, with 0.25 as usually open
-COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0)}
+WIDEST = 2.0  # opening of the eyes that may be asked for
+COLORS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 
 Poses = Float[Tensor, "t 4 4"]
+Frames = Int[np.ndarray, " n"]
+PoseTrack = Callable[[Frames], Float[Tensor, "n 4 4"]]
+TorsoTrack = Callable[[Frames], Float[Tensor, "n 3"]]
+EyeTrack = Callable[[Frames], Float[np.ndarray, " n"]]
 
 
-def ping_pong(n_frames: int, length: int) -> Int[np.ndarray, " n_frames"]:
-    """Indices 0 1 2 1 0 1 ... into a track: there and back, no end frame shown twice."""
-    if length == 1:
-        return np.zeros(n_frames, np.int64)
-    index = np.arange(n_frames) % (2 * length - 2)
-    return np.minimum(index, 2 * length - 2 - index)
+def ping_pong(frames: Frames, length: int) -> Frames:
+    """Indices 0 1 2 1 0 1 ... into a clip of a length: forward and backward, no end twice."""
+    index = frames % max(1, 2 * length - 2)
+    return np.asarray(np.minimum(index, 2 * length - 2 - index)) if length > 1 else index
 
 
 def rest_pose(poses: Poses) -> Float[Tensor, "4 4"]:
@@ -59,28 +66,32 @@ def retarget(poses: Poses, rest: Float[Tensor, "4 4"]) -> Poses:
     return torch.linalg.inv(head).float()
 
 
-def orbit(poses: Poses, n_frames: int, fps: float) -> Float[Tensor, "n_frames 4 4"]:
+def orbit(poses: Poses, fps: float) -> PoseTrack:
     """The camera swings in an ellipse from the resting pose around the head.
 
-    It swings about as far as the track's own poses turn: nothing further was ever seen.
+    It swings about as far as the clip's own poses turn: nothing further was ever seen.
     """
     rest = rest_pose(poses).double()
     # World axes: x up, y towards the camera, z to the image's right; a camera looks along its z.
     up, front, right = (-poses[:, :3, 2].double()).unbind(1)
     angles = torch.stack([torch.atan2(right, front), torch.atan2(up, torch.hypot(right, front))])
-    turned = torch.quantile((angles - angles.median(1, True).values).abs(), 0.95, dim=1)
-    yaw, pitch = turned.clamp(*(math.radians(d) for d in ORBIT_DEGREES))
-    phase = 2 * math.pi * torch.arange(n_frames, dtype=torch.float64) / (fps * ORBIT_SECONDS)
-    turn = torch.zeros(n_frames, 3, dtype=torch.float64)
-    turn[:, 0] = yaw * phase.sin()
-    turn[:, 2] = pitch * (phase.cos() - 1) / 2
-    track = rest.repeat(n_frames, 1, 1)
-    track[:, :3] = rotation_from_vector(turn) @ track[:, :3]
-    return track.float()
+    reach = torch.quantile((angles - angles.median(1, True).values).abs(), 0.95, dim=1)
+    yaw, pitch = reach.clamp(*(math.radians(d) for d in ORBIT_DEGREES))
+
+    def track(frames: Frames) -> Float[Tensor, "n 4 4"]:
+        phase = 2 * math.pi * torch.from_numpy(frames).double() / (fps * ORBIT_SECONDS)
+        rotation = torch.zeros(len(frames), 3, dtype=torch.float64)
+        rotation[:, 0] = yaw * phase.sin()
+        rotation[:, 2] = pitch * (phase.cos() - 1) / 2
+        poses = rest.repeat(len(frames), 1, 1)
+        poses[:, :3] = rotation_from_vector(rotation) @ poses[:, :3]
+        return poses.float()
+
+    return track
 
 
-def pose_track(bundle: PortraitBundle, pose: str, n_frames: int) -> Float[Tensor, "n_frames 4 4"]:
-    """Camera poses of n_frames frames.
+def pose_track(bundle: PortraitBundle, pose: str) -> PoseTrack:
+    """Camera poses.
 
     Args:
         pose: own | hold | orbit | the path of a clip folder, a transforms JSON or a portrait file.
@@ -90,11 +101,11 @@ def pose_track(bundle: PortraitBundle, pose: str, n_frames: int) -> Float[Tensor
     """
     rest = rest_pose(bundle.poses)
     if pose == "hold":
-        return rest.expand(n_frames, 4, 4)
+        return lambda frames: rest.expand(len(frames), 4, 4)
     if pose == "orbit":
-        return orbit(bundle.poses, n_frames, bundle.fps)
+        return orbit(bundle.poses, bundle.fps)
     poses = bundle.poses if pose == "own" else retarget(_read_poses(Path(pose)), rest)
-    return poses[torch.from_numpy(ping_pong(n_frames, len(poses)))]
+    return lambda frames: poses[torch.from_numpy(ping_pong(frames, len(poses)))]
 
 
 def _read_poses(path: Path) -> Poses:
@@ -118,71 +129,85 @@ def _read_poses(path: Path) -> Poses:
     return torch.from_numpy(to_memory_pose(public))
 
 
-def torso_track(
-    bundle: PortraitBundle, pose: str, n_frames: int
-) -> Float[Tensor, "n_frames 3"] | None:
+def torso_track(bundle: PortraitBundle, pose: str) -> TorsoTrack | None:
     """Torso motion that belongs to a pose track; None where it must be predicted from the pose."""
     if pose != "own":
         return None
-    return bundle.torso_motion[torch.from_numpy(ping_pong(n_frames, len(bundle.poses)))]
+    motion = bundle.torso_motion
+    return lambda frames: motion[torch.from_numpy(ping_pong(frames, len(motion)))]
 
 
-def eye_track(bundle: PortraitBundle, eyes: str | float, n_frames: int, seed: int) -> np.ndarray:
-    """Eye opening of n_frames frames, in percent of the image area.
+def eye_track(bundle: PortraitBundle, eyes: str | float, seed: int = 0) -> EyeTrack:
+    """Opening of the eyes, 0 shut and 1 as this person has them open.
 
     Args:
-        eyes: own | blink | a number from 0, shut, over 0.25, open, to 0.3, as wide as ever, of
-            this person: never wider or tighter than the clip showed, so that the field need not
-            guess. More than 0.3 is 0.3.
+        eyes: own | blink | a number from 0, shut, over 1, open, to WIDEST: never wider than the
+            clip showed, so that the head need not guess.
 
     Raises:
         UserError: none of these.
     """
     own = bundle.eye.numpy().astype(np.float64)
-    shut, opened = limits = eye_range(own)
     if eyes == "own":
         # Smoothed over 3 frames, as the paper does at test: landmarks flicker. Not in blinks,
         # which it would leave half open.
         smooth = np.convolve(np.pad(own, 1, "edge"), np.full(3, 1 / 3), "valid")
-        smooth = np.where(closedness(own, limits) > HALF_SHUT, own, smooth)
-        return np.asarray(smooth[ping_pong(n_frames, len(own))])
+        smooth = np.where(1 - own > HALF_SHUT, own, smooth)
+        return lambda frames: smooth[ping_pong(frames, len(own))]
     if eyes == "blink":
-        closing = blinks(n_frames, bundle.fps, np.random.default_rng(seed))
-        return np.asarray(opened + (shut - opened) * closing)
+        closed = Blinks(bundle.fps, seed)
+        return lambda frames: 1 - closed(frames)
     try:
-        value = float(eyes)
+        opening = float(eyes)
     except ValueError:
-        value = math.nan
-    if not 0.0 <= value <= 1.0:
-        raise UserError(f"eyes={eyes} is neither own, blink nor a number from 0 (shut) to 1.")
-    widest = max(opened, float(own.max()))
-    ratio = np.interp(value, (0.0, OPEN_EYE, WIDEST_EYE), (shut, opened, widest))
-    return np.full(n_frames, float(ratio))
+        opening = math.nan
+    if not 0.0 <= opening <= WIDEST:
+        raise UserError(
+            f"eyes={eyes} is neither own, blink nor a number from 0 (shut) over 1 (open) to "
+            f"{WIDEST:g}."
+        )
+    opening = min(opening, max(1.0, float(own.max())))
+    return lambda frames: np.full(len(frames), opening)
 
 
-def blinks(n_frames: int, fps: float, rng: np.random.Generator) -> Float[np.ndarray, " n_frames"]:
+class Blinks:
     """How far the lids are closed in each frame, 0 open to 1 shut.
 
-    Blinks are log-normally apart; lids fall in 0.10 to 0.15 s and rise in 0.2 s, slow at both
-    ends. A blink is a function of the generator's seed, whatever n_frames.
+    Blinks are log-normally apart; lids fall in 0.10 to 0.15 s and rise in 0.2 s, slow at both ends.
     """
-    time = np.arange(n_frames) / fps
-    closed = np.zeros(n_frames)
-    # The recording starts somewhere between two blinks.
-    start = _to_next_blink(rng) * rng.random()
-    while start < n_frames / fps:
-        shut = start + rng.uniform(*BLINK_CLOSING)
-        opening = shut + BLINK_CLOSED
-        knots = (start, shut, opening, opening + BLINK_OPENING)
-        ramp = np.interp(time, knots, (0.0, 1.0, 1.0, 0.0))
-        closed = np.maximum(closed, ramp * ramp * (3 - 2 * ramp))
-        start += _to_next_blink(rng)
-    return closed
+
+    def __init__(self, fps: float, seed: int) -> None:
+        self.fps = fps
+        self._random = np.random.default_rng(seed)
+        # The recording starts somewhere between two blinks.
+        self._next = _to_next_blink(self._random) * self._random.random()
+        self._known: list[tuple[float, float, float, float]] = []  # start, shut, opening, open
+
+    def __call__(self, frames: Frames) -> Float[np.ndarray, " n"]:
+        closed = np.zeros(len(frames))
+        if not len(frames):
+            return closed
+        time = frames / self.fps
+        self._foresee(time.max())
+        begin = bisect_left(self._known, time.min(), key=lambda blink: blink[3])
+        end = bisect_right(self._known, time.max(), key=lambda blink: blink[0])
+        for blink in self._known[begin:end]:
+            ramp = np.interp(time, blink, (0.0, 1.0, 1.0, 0.0))
+            closed = np.maximum(closed, ramp * ramp * (3 - 2 * ramp))
+        return closed
+
+    def _foresee(self, until: float) -> None:
+        """Draw the blinks that start up to a time."""
+        while self._next <= until:
+            shut = self._next + self._random.uniform(*BLINK_CLOSING)
+            opening = shut + BLINK_CLOSED
+            self._known.append((self._next, shut, opening, opening + BLINK_OPENING))
+            self._next += _to_next_blink(self._random)
 
 
 def _to_next_blink(rng: np.random.Generator) -> float:
     """Seconds from a blink's start to the next one's."""
-    return max(BLINK_LEAST, float(rng.lognormal(np.log(BLINK_MEDIAN), BLINK_SPREAD)))
+    return max(BLINK_LEAST, float(rng.lognormal(np.log(BLINK_MEDIAN), BLINK_STD)))
 
 
 def background_image(
@@ -199,16 +224,17 @@ def background_image(
     """
     height, width = size
     if background == "own":
-        return cover(bundle.background.numpy(), size)
-    if background in COLOURS:
-        return np.full((height, width, 3), COLOURS[background], np.uint8)
+        # A copy: the memory of tensors moves when they are sent to another process.
+        return cover(bundle.background.numpy().copy(), size)
+    if background in COLORS:
+        return np.full((height, width, 3), COLORS[background], np.uint8)
     if background.startswith("#"):
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", background):
-            raise UserError(f"background={background} is not a colour: write it like #00ff00.")
+            raise UserError(f"background={background} is not a color: write it like #00ff00.")
         return np.full((height, width, 3), list(bytes.fromhex(background[1:])), np.uint8)
     if not Path(background).is_file():
         raise UserError(
-            f"background={background} is neither own, white, black, a colour like #00ff00, nor "
+            f"background={background} is neither own, white, black, a color like #00ff00, nor "
             "an image file that exists."
         )
     return cover(read_image(Path(background)), size)

@@ -20,7 +20,7 @@ from radnerf.files import whole_file
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 AAC_FRAME = 1024  # samples
-# Colours by the matrix every decoder assumes when it does not look (BT.601), and tagged as such.
+# Colors by the matrix every decoder assumes when it does not look (BT.601), and tagged as such.
 BT709, SMPTE170M, LIMITED = 1, 6, 1
 
 Frame = UInt8[np.ndarray, "h w 3"]
@@ -190,9 +190,15 @@ def side_by_side(
 
 
 def comparison_strip(
-    path: str | Path, rows: Sequence[Sequence[Frame]], captions: Sequence[str]
+    path: str | Path,
+    rows: Sequence[Sequence[Frame]],
+    captions: Sequence[str],
+    note: str | None = None,
 ) -> None:
     """Write a PNG of rows of frames of one size, a caption over the first frame of each row.
+
+    Args:
+        note: a line above all of them.
 
     Raises:
         UserError: the file cannot be written.
@@ -201,4 +207,16 @@ def comparison_strip(
     for row, text in zip(rows, captions, strict=True):
         images = [caption(frame, text if i == 0 else "") for i, frame in enumerate(row)]
         lines.append(np.concatenate(images, 1))
-    write_image(Path(path), np.concatenate(lines))
+    picture = np.concatenate(lines)
+    write_image(Path(path), picture if note is None else noted(picture, note))
+
+
+def noted(picture: Frame, text: str) -> UInt8[np.ndarray, "taller w 3"]:
+    """The picture with a line of text on a bright bar above it, as large as there is room for."""
+    font, width = cv2.FONT_HERSHEY_SIMPLEX, picture.shape[1]
+    scale = min(0.6, 0.95 * width / cv2.getTextSize(text, font, 1, 1)[0][0])
+    (_, height), below = cv2.getTextSize(text, font, scale, 1)
+    bar = np.full((2 * (height + below), width, 3), (255, 220, 120), np.uint8)
+    at = (width // 40, height + below)
+    cv2.putText(bar, text, at, font, scale, (24, 24, 24), 1, cv2.LINE_AA)
+    return np.concatenate([bar, picture])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch.nn.functional as nnf
 from jaxtyping import Float
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from radnerf.errors import UserError
 from radnerf.losses.structural import structural_error
+from radnerf.losses.terms import LossTerm, Rendering
 from radnerf.metrics.lpips import Lpips, load_lpips
 
 log = logging.getLogger(__name__)
@@ -20,34 +20,40 @@ log = logging.getLogger(__name__)
 MIN_SIDE = 64  # pixels; AlexNet sees nothing in less
 
 
-@runtime_checkable
-class LipsLoss(Protocol):
-    """A weighted error of patches."""
+class LipsLoss(LossTerm):
+    """An error of whole patches around the lips; nothing for batches of other rays."""
 
-    @property
-    def weight(self) -> float:
-        """Of the error in the loss; 0 turns it off."""
+    def __call__(self, rendering: Rendering) -> Tensor | None:
+        if rendering.batch.patch is None:
+            return None
+        height, width = rendering.batch.patch
+        images = [
+            value.view(-1, height, width, 3).permute(0, 3, 1, 2)
+            for value in (rendering.pixels, rendering.target)
+        ]
+        return self.error(images[0], images[1])
 
-    def __call__(
+    def error(
         self, prediction: Float[Tensor, "p 3 h w"], target: Float[Tensor, "p 3 h w"]
     ) -> Float[Tensor, ""]:
-        """Unweighted error of patches with colours in [0, 1]."""
+        """Unweighted error of patches with colors in [0, 1]."""
+        raise NotImplementedError
 
 
-class StructuralLips:
+class StructuralLips(LipsLoss):
     """SSIM and image gradients; needs no weights (see structural_error)."""
 
     def __init__(self, weight: float = 0.01, n_scales: int = 2) -> None:
-        self.weight = weight
+        super().__init__(weight)
         self.n_scales = n_scales
 
-    def __call__(
+    def error(
         self, prediction: Float[Tensor, "p 3 h w"], target: Float[Tensor, "p 3 h w"]
     ) -> Float[Tensor, ""]:
         return structural_error(prediction, target, self.n_scales)
 
 
-class PerceptualLips:
+class PerceptualLips(LipsLoss):
     """LPIPS (AlexNet), as the paper.
 
     Args:
@@ -58,10 +64,10 @@ class PerceptualLips:
     """
 
     def __init__(self, weight: float = 0.01, backbone: str | None = None) -> None:
-        self.weight = weight
+        super().__init__(weight)
         self._model = _shared_lpips(backbone)
 
-    def __call__(
+    def error(
         self, prediction: Float[Tensor, "p 3 h w"], target: Float[Tensor, "p 3 h w"]
     ) -> Float[Tensor, ""]:
         # No part of a stage's module: checkpoints would carry AlexNet along.

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from radnerf.kernels.ray_sums import distortion as ray_distortion
+from radnerf.types import Samples
+
 
 def color_error(
     prediction: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"]
@@ -36,7 +39,12 @@ def eye_error(
 ) -> Float[Tensor, ""]:
     """Mean squared error over all rays, of those at the eyes in proportion to how shut these are.
 
-    Shut eyes are a few pixels of a few frames: in the colour error alone they hardly count.
+    Shut eyes are a few pixels of a few frames: in the color error alone they hardly count.
     """
     error = ((prediction - target) ** 2).mean(-1)
     return torch.mean(error * (eyes * closed))
+
+
+def distortion(weights: Float[Tensor, " m"], samples: Samples) -> Float[Tensor, ""]:
+    """Mean over rays of how far a ray's weights lie apart: surfaces instead of fog."""
+    return ray_distortion(weights, samples).sum() / max(1, len(samples.offsets) - 1)

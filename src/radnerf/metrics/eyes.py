@@ -22,7 +22,7 @@ class EyeResponse(Metric):
     compute() gives
         response: Spearman's rank correlation of control and measured eyes, the mean over series:
             1 when more control always means wider eyes.
-        closing: share of the eyes' opening that is gone at the smallest control, against the
+        closing: fraction of the eyes' opening that is gone at the smallest control, against the
             largest; 1 is shut, 0 means that nothing moves.
         mouth_change: largest change of the mouth's opening over a series, in the caller's unit.
 
@@ -47,8 +47,8 @@ class EyeResponse(Metric):
         mouth: Float[Tensor, " k"],
     ) -> None:
         """Add a series: one frame, rendered with every control, the smallest first."""
-        seen = eyes.isfinite() & mouth.isfinite()
-        control, eyes, mouth = (x[seen].double() for x in (control, eyes, mouth))
+        finite = eyes.isfinite() & mouth.isfinite()
+        control, eyes, mouth = (x[finite].double() for x in (control, eyes, mouth))
         if len(eyes) < 3:
             return
         same = eyes.max() == eyes.min()

@@ -15,7 +15,7 @@ from torchmetrics.functional import pearson_corrcoef
 
 from radnerf.errors import UserError
 from radnerf.geometry.face68 import MESH_TO_68, MOUTH, mouth_opening
-from radnerf.preprocess.landmarks import quiet
+from radnerf.runtime.output import quiet
 
 # The detector's network sees the face at 192 px; smaller frames are enlarged first, because its
 # face finder misses them otherwise.

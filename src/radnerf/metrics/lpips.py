@@ -52,13 +52,13 @@ class Lpips(nn.Module):
         return distance
 
     def _activations(self, image: Tensor) -> list[Tensor]:
-        x, seen = (image - self.mean) / self.deviation, []
+        x, features = (image - self.mean) / self.deviation, []
         for name, layer in self.features.items():
             if name in POOL_BEFORE:
                 x = nnf.max_pool2d(x, 3, 2)
             x = nnf.relu(layer(x))
-            seen.append(x)
-        return seen
+            features.append(x)
+        return features
 
 
 class PerceptualDistance(Metric):

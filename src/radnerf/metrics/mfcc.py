@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.fft import dct
 
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import SAMPLE_RATE
 
 WINDOW, STEP = SAMPLE_RATE * 25 // 1000, SAMPLE_RATE // 100  # 25 ms every 10 ms
 N_FFT, N_FILTERS, N_COEFFICIENTS = 512, 26, 13

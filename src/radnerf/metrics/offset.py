@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchmetrics import Metric
 
-from radnerf.audio.sync import SHORTEST, lead_correlations
+from radnerf.audio.sync import SHORTEST, offset_correlations
 
 MAX_LAG = 0.4  # seconds searched to both sides
 
@@ -76,7 +76,7 @@ class AudioOffset(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         opening = fill_gaps(torch.cat(self.opening).numpy())
-        leads, correlation = lead_correlations(opening, self.wave, self.fps)
+        leads, correlation = offset_correlations(opening, self.wave, self.fps)
         best = int(correlation.argmax())
         found = bool(correlation[best] > 0) and len(opening) >= SHORTEST * self.fps
         return {

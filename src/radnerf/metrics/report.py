@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,6 +54,14 @@ def write_metrics(path: str | Path, values: Mapping[str, Value]) -> None:
             report[f"{name}.reason"] = "not measured"
     with whole_file(Path(path)) as part:
         part.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """A report that was written before; empty where there is none that can be read."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def peak_memory_mb(device: torch.device) -> float:

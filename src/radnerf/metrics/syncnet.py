@@ -19,8 +19,9 @@ from scipy.signal import medfilt
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import SAMPLE_RATE
 from radnerf.errors import UserError
+from radnerf.geometry.face68 import BROWS
 from radnerf.metrics.mfcc import mfcc
 
 FPS = 25.0
@@ -31,7 +32,7 @@ WIDTH = 1024  # of an embedding
 
 CROP_SCALE = 0.4  # of half the face's box, added at every side but the top
 SMOOTHING = 13  # frames, median
-PADDING = 110  # grey beyond the picture
+PADDING = 110  # gray beyond the picture
 # S3FD's boxes begin so far above the brows, in distances from brows to chin.
 FOREHEAD = 0.25
 
@@ -134,14 +135,14 @@ class SyncConfidence(Metric):
     """
 
     full_state_update = False
-    seen: list[Tensor]
+    pictures: list[Tensor]
 
     def __init__(self, model: SyncNet, wave: Float[np.ndarray, " samples"]) -> None:
         super().__init__()
         self.model = model
         self.wave = wave
         self._last = torch.zeros(0, SIDE, SIDE, 3, dtype=torch.uint8)
-        self.add_state("seen", [], dist_reduce_fx="cat")
+        self.add_state("pictures", [], dist_reduce_fx="cat")
 
     def reset(self) -> None:
         super().reset()
@@ -153,26 +154,26 @@ class SyncConfidence(Metric):
         faces = torch.cat([self._last, faces.cpu()])
         if len(faces) >= FRAMES:
             windows = faces.unfold(0, FRAMES, 1).movedim(-1, 1)
-            self.seen += [self.model.see(part) for part in windows.split(8)]
+            self.pictures += [self.model.see(part) for part in windows.split(8)]
         self._last = faces[1 - FRAMES :]
 
     @torch.inference_mode()
     def compute(self) -> dict[str, Tensor]:
         nan = torch.tensor(torch.nan)
         nothing = {"confidence": nan, "distance": nan, "offset_frames": nan}
-        if not self.seen:
+        if not self.pictures:
             return nothing
-        seen = torch.cat(list(self.seen))
+        pictures = torch.cat(list(self.pictures))
         # The public program leaves the last whole window out.
-        n = min(len(seen) + FRAMES - 1, len(self.wave) * int(FPS) // SAMPLE_RATE) - FRAMES
+        n = min(len(pictures) + FRAMES - 1, len(self.wave) * int(FPS) // SAMPLE_RATE) - FRAMES
         if n < 1:
             return nothing
         whole = np.round(np.clip(self.wave, -1, 1) * 32767).astype(np.float64)
-        heard = torch.from_numpy(mfcc(whole)).float()
-        windows = heard.unfold(0, STEPS, STEPS_PER_FRAME).mT[:n]
+        coefficients = torch.from_numpy(mfcc(whole)).float()
+        windows = coefficients.unfold(0, STEPS, STEPS_PER_FRAME).mT[:n]
         sound = torch.cat([self.model.hear(part) for part in windows.split(64)])
         n = min(n, len(sound))
-        return sync_scores(seen[:n].cpu(), sound[:n].cpu())
+        return sync_scores(pictures[:n].cpu(), sound[:n].cpu())
 
 
 def sync_scores(
@@ -195,7 +196,7 @@ def sync_scores(
 def face_boxes(landmarks: Float[np.ndarray, "t 68 2"]) -> Float[np.ndarray, "t 3"]:
     """Centre (x, y) and half size of each frame's face, smoothed as the public program does."""
     low, high = landmarks.min(1), landmarks.max(1)
-    top = low[:, 1] - FOREHEAD * (high[:, 1] - landmarks[:, 17:27, 1].min(1))
+    top = low[:, 1] - FOREHEAD * (high[:, 1] - landmarks[:, BROWS, 1].min(1))
     half = np.maximum(high[:, 0] - low[:, 0], high[:, 1] - top) / 2
     tracks = ((low[:, 0] + high[:, 0]) / 2, (top + high[:, 1]) / 2, half)
     ends = SMOOTHING // 2  # medfilt would take in zeros there
@@ -209,8 +210,8 @@ def crop_face(
     """The lower-middle part of a picture that SyncNet looks at, around a face's box."""
     x, y, half = box
     pad = int(half * (1 + 2 * CROP_SCALE))
-    grey = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), constant_values=PADDING)
+    gray = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), constant_values=PADDING)
     rows = slice(int(y + pad - half), int(y + pad + half * (1 + 2 * CROP_SCALE)))
     reach = half * (1 + CROP_SCALE)
     columns = slice(int(x + pad - reach), int(x + pad + reach))
-    return np.asarray(cv2.resize(grey[rows, columns], (SIDE, SIDE)))
+    return np.asarray(cv2.resize(gray[rows, columns], (SIDE, SIDE)))

@@ -12,12 +12,14 @@ class Budget:
 
     Attributes:
         minutes, steps: the limits; at least one is given.
+        extra: it is more of a stage that has ended: what changes over a stage stays where it was.
         used_s: seconds of earlier runs of the same stage, restored from its checkpoint.
         agreed_s: what elapsed_s is while several processes follow one clock.
     """
 
     minutes: float | None = None
     steps: int | None = None
+    extra: bool = False
     used_s: float = 0.0
     agreed_s: float | None = None
     _started: float | None = field(default=None, repr=False)

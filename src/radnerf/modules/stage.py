@@ -1,9 +1,9 @@
-"""What all training stages share: optimiser groups, schedule by budget, checkpoint contents."""
+"""What all training stages share: optimizer groups, schedule by budget, checkpoint contents."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -12,15 +12,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from radnerf import ranks
 from radnerf.data.datamodule import ClipDataModule, Sampling
-from radnerf.fields.audio_net import ATTENTION_FACTOR, AudioNet
-from radnerf.fields.cameras import CameraRefinement
-from radnerf.memory import keep
+from radnerf.errors import UserError
+from radnerf.fields.audio_net import ATTENTION_FACTOR
+from radnerf.losses import LossTerm, Rendering, color_error, weighted
 from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
+from radnerf.runtime import ranks
+from radnerf.runtime.memory import retain_freed_memory
 from radnerf.team import team
 from radnerf.types import Batch
+
+AGAIN = 0.05  # share of an extra budget over which learning rates rise to where they were
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,23 @@ class LearningRates:
     attention_factor: float = ATTENTION_FACTOR
     audio_factor: float = 1.0  # of the audio net's parameters
     coordinate_factor: float = 1.0  # of the net that gives the audio coordinate
-    coordinate_from: float = 0.0  # share of the budget before which that net rests
+    coordinate_from: float = 0.0  # fraction of the budget before which that net rests
     camera: float = 1e-5  # of the refined cameras: radians and world units
     final_factor: float = 0.1
-    warmup: float = 0.0  # share of the budget over which the rates rise from a tenth
+    warmup: float = 0.0  # fraction of the budget over which the rates rise from a tenth
 
     def at(self, progress: float) -> float:
-        """Factor at a share of the budget."""
+        """Factor at a fraction of the budget."""
         rise = min(1.0, 0.1 + 0.9 * progress / self.warmup) if self.warmup else 1.0
         return float(rise * self.final_factor**progress)
+
+    def after(self, progress: float) -> float:
+        """Factor at a share of an extra budget: from where the rates ended it falls to half.
+
+        It rises to there first, for the optimiser has to find its moments anew.
+        """
+        rise = min(1.0, 0.1 + 0.9 * progress / AGAIN)
+        return float(rise * self.final_factor * 0.5**progress)
 
 
 class StageModule(pl.LightningModule):
@@ -51,6 +62,7 @@ class StageModule(pl.LightningModule):
         budget: time or steps of this stage.
         rates: learning rates.
         sampling: how batches are drawn.
+        losses: the terms of the loss, by name.
         seed: of everything random in a step; a step's randomness is a function of its number.
     """
 
@@ -62,6 +74,7 @@ class StageModule(pl.LightningModule):
         budget: Budget,
         rates: LearningRates,
         sampling: Sampling,
+        losses: Mapping[str, LossTerm],
         seed: int = 0,
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
     ) -> None:
@@ -70,6 +83,7 @@ class StageModule(pl.LightningModule):
         self.budget = budget
         self.rates = rates
         self.sampling = sampling
+        self.losses = dict(losses)
         self.seed = seed
         self.optimizer_factory = optimizer or torch.optim.Adam
 
@@ -78,9 +92,26 @@ class StageModule(pl.LightningModule):
         """The parts of the portrait that this stage trains."""
         raise NotImplementedError
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of a batch and the terms to log."""
+    def render(self, batch: Batch) -> Rendering:
+        """A batch's pixels as this stage learns them."""
         raise NotImplementedError
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch, and its terms and notes to log.
+
+        Raises:
+            UserError: all terms are turned off.
+        """
+        rendering = self.render(batch)
+        terms = weighted(self.losses, rendering)
+        if not terms:
+            raise UserError(f"The {self.name} stage has no loss: give one of its terms a weight.")
+        return torch.stack(list(terms.values())).sum(), terms | self.notes(rendering)
+
+    def notes(self, rendering: Rendering) -> dict[str, Tensor]:
+        """What else to log."""
+        error = color_error(rendering.pixels.detach(), rendering.target)
+        return {"psnr": -10 * torch.log10(error)}
 
     def predict(self, batch: Batch) -> Tensor:
         """The stage's picture of a batch's pixels, for previews."""
@@ -92,8 +123,13 @@ class StageModule(pl.LightningModule):
 
     @property
     def progress(self) -> float:
-        """Share of the budget used."""
+        """Fraction of the budget used."""
         return self.budget.progress(self.global_step)
+
+    @property
+    def phase(self) -> float:
+        """How far what changes over the stage has come, 0 to 1."""
+        return 1.0 if self.budget.extra else self.progress
 
     def trained_parameters(self) -> Iterator[nn.Parameter]:
         for part in self.trained_parts:
@@ -119,7 +155,7 @@ class StageModule(pl.LightningModule):
         return hash(numbers) & 0x7FFFFFFF
 
     def setup(self, stage: str) -> None:
-        keep()
+        retain_freed_memory()
         self.portrait.requires_grad_(False)
         for parameter in self.trained_parameters():
             parameter.requires_grad_(True)
@@ -150,7 +186,7 @@ class StageModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         loss, terms = self.loss(batch)
         if self.global_step % 10 == 0:
-            rates = {f"lr/{group['name']}": group["lr"] for group in self.rate_groups()}
+            rates = {f"lr/{group['name']}": group["lr"] for group in self.optimizer_groups()}
             self.log_dict({f"{self.name}/{k}": value for k, value in (terms | rates).items()})
         return loss
 
@@ -159,16 +195,16 @@ class StageModule(pl.LightningModule):
         if self.progress >= 1:
             self.trainer.should_stop = True
 
-    def rate_groups(self) -> list[dict[str, Any]]:
-        """The optimiser's groups of parameters, with their names and learning rates of now."""
+    def optimizer_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups of parameters, with their names and learning rates of now."""
         return cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False)).param_groups
 
     def configure_optimizers(self) -> Any:
         kinds = ("grid", "net", "coordinate", "audio", "attention", "camera")
         groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in kinds}
-        for part in self.trained_parts:
-            for name, parameter in part.named_parameters():
-                groups[_kind(part, name)].append(parameter)
+        for part in cast(list[Any], self.trained_parts):
+            for kind, parameters in part.rate_groups().items():
+                groups[kind] += parameters
         audio = self.rates.net * self.rates.audio_factor
         lr = {
             "grid": self.rates.grid,
@@ -184,8 +220,9 @@ class StageModule(pl.LightningModule):
         )
 
         def factor(_step: int, kind: str) -> float:
-            rests = kind == "coordinate" and self.progress < self.rates.coordinate_from
-            return 0.0 if rests else self.rates.at(self.progress)
+            rests = kind == "coordinate" and self.phase < self.rates.coordinate_from
+            rate = self.rates.after if self.budget.extra else self.rates.at
+            return 0.0 if rests else rate(self.progress)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, [partial(factor, kind=kind) for kind in trained]
@@ -200,14 +237,3 @@ class StageModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.budget.used_s = float(checkpoint["budget_used_s"])
-
-
-def _kind(part: nn.Module, name: str) -> str:
-    """Which of LearningRates a parameter of a part follows, by its name."""
-    if isinstance(part, CameraRefinement):
-        return "camera"
-    if name.endswith(("table", "grid.params")):
-        return "grid"
-    if isinstance(part, AudioNet):
-        return "attention" if name.startswith("attention") else "audio"
-    return "coordinate" if "ambient_net" in name.split(".") else "net"

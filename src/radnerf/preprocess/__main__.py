@@ -13,7 +13,7 @@ from typing import Any
 
 from radnerf.errors import UserError
 from radnerf.files import whole_file
-from radnerf.programs import Options, ended
+from radnerf.runtime.programs import Options, ended, start
 
 TRACKING = ("rmse_px", "noise_px", "jitter_deg", "pnp_jitter_deg", "head_box_coverage")
 
@@ -57,12 +57,12 @@ def _run(given: argparse.Namespace) -> None:
 
 def _preprocess(video: Path, root: Path, resolution: int | None) -> None:
     from radnerf.preprocess import preprocess_video
-    from radnerf.preprocess.judgement import REPORT, warnings_of
+    from radnerf.preprocess.report import PAGE, warnings_of
 
     clip = preprocess_video(video, root, clip_id=video.stem, resolution=resolution)
     for text in warnings_of(root):
         print(f"warning: {text}", file=sys.stderr)
-    print(f"{root}: {len(clip)} frames; look at {root / REPORT}")
+    print(f"{root}: {len(clip)} frames; look at {root / PAGE}")
 
 
 def benchmark(
@@ -76,7 +76,7 @@ def benchmark(
     """
     from radnerf.data.clip import Clip
     from radnerf.preprocess import preprocess_video
-    from radnerf.preprocess.quality import beside_truth, flicker
+    from radnerf.preprocess.report.accuracy import beside_truth, flicker
     from radnerf.preprocess.stages import seconds_of
 
     true = Clip.open(truth) if truth else None
@@ -117,4 +117,4 @@ def table(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start(main)

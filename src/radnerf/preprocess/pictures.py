@@ -13,18 +13,8 @@ from jaxtyping import UInt8
 from radnerf.data import clip as layout
 
 
-def over(
-    rgb: UInt8[np.ndarray, "h w 3"],
-    alpha: UInt8[np.ndarray, "h w"],
-    behind: UInt8[np.ndarray, "h w 3"],
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The person over the background plate."""
-    share = alpha.astype(np.float32) / 255
-    return np.asarray(cv2.blendLinear(rgb, behind, share, 1 - share))
-
-
-def write_grey(path: Path, grey: UInt8[np.ndarray, "h w"]) -> None:
-    layout.write_image(path, grey[..., None])
+def write_gray(path: Path, gray: UInt8[np.ndarray, "h w"]) -> None:
+    layout.write_image(path, gray[..., None])
 
 
 def read_parsing(root: Path, i: int) -> UInt8[np.ndarray, "h w"]:

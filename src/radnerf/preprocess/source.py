@@ -13,9 +13,9 @@ from rich.progress import track
 
 from radnerf.data.clip import TRAIN, Clip
 from radnerf.errors import UserError
-from radnerf.preprocess.finders import LandmarkFinder
-from radnerf.preprocess.parsers import Parser
-from radnerf.preprocess.trackers import Tracker
+from radnerf.preprocess.landmarks.finders import LandmarkFinder
+from radnerf.preprocess.parsing.parsers import Parser
+from radnerf.preprocess.tracking.trackers import Tracker
 
 
 @dataclass

@@ -1,9 +1,10 @@
 """Stages with stamps: each publishes its files at once and is skipped while its inputs stay.
 
-A stage works in a folder of its own below `<clip>/.stages/`; its files move to their places when
-it is done, and a stamp, written last, records the hash of all that went in. A run that is killed
-or interrupted at any moment leaves no stamp, so the next run does that stage again and no other;
-a stage that works frame by frame goes on after the last frame it wrote.
+A stage is a class beside the code that it runs. It works in a folder of its own below
+`<clip>/.stages/`; its files move to their places when it is done, and a stamp, written last,
+records the hash of all that went in. A run that is killed or interrupted at any moment leaves no
+stamp, so the next run does that stage again and no other; a resumable one, which works frame by
+frame, goes on after the last frame it wrote.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import logging
 import os
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ BEGUN = "begun.json"  # in a stage's folder: what its unfinished files were made
 
 
 @dataclass
-class Desk:
+class Workspace:
     """What a stage gets: where finished files are, where to put its own, how to report."""
 
     root: Path  # the clip, with the files of the stages before
@@ -60,23 +62,42 @@ class Desk:
         return frame
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One step of the preprocessing.
+class Stage(ABC):
+    """One step of the preprocessing; a subclass's fields are what it works on and with.
 
-    `outputs` are files and folders below the clip; `needs` the stages whose outputs it reads;
-    `settings` every parameter that changes the result; `version` rises when the code does.
-    One that `goes_on` writes whole files, frame by frame, and asks its desk which are done.
+    Attributes:
+        name: of its stamp, and in the progress bar.
+        version: rises when its code makes something else.
+        resumable: it writes whole files, frame by frame, and asks its workspace which are done.
+        seconds_a_frame: on two cores at 450 x 450, for the first estimate.
     """
 
     name: str
-    outputs: tuple[str, ...]
-    run: Callable[[Desk], None]
-    needs: tuple[str, ...] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
     version: int = 1
-    goes_on: bool = False
-    seconds_a_frame: float = 0.001  # on two cores at 450 x 450, for the first estimate
+    resumable: bool = False
+    seconds_a_frame: float = 0.001
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages whose outputs it reads."""
+        return ()
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[str, ...]:
+        """Files and folders of the clip that it makes."""
+
+    def settings(self) -> dict[str, Any]:
+        """Every parameter and the content of every file that changes what it makes."""
+        return {}
+
+    @abstractmethod
+    def run(self, work: Workspace) -> None:
+        """Write the outputs into the workspace.
+
+        Raises:
+            UserError: the video cannot be used, and why.
+        """
 
 
 def run_stages(stages: Sequence[Stage], root: Path, n_frames: int) -> dict[str, float]:
@@ -125,31 +146,31 @@ def _advance(progress: Progress, task: TaskID, done: int) -> None:
 
 def _run(stage: Stage, stamp: str, root: Path, report: Callable[[int], None]) -> None:
     folder = root / STAMPS
-    work = folder / f"{stage.name}.part"
+    place = folder / f"{stage.name}.part"
     try:
         (folder / f"{stage.name}.json").unlink(missing_ok=True)
-        if not stage.goes_on or _read_stamp(work / BEGUN).get("stamp") != stamp:
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True)
-            _write_stamp(work / BEGUN, {"stamp": stamp})
-        for half in work.rglob(f".*{UNFINISHED}*"):
+        if not stage.resumable or _read_stamp(place / BEGUN).get("stamp") != stamp:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            _write_stamp(place / BEGUN, {"stamp": stamp})
+        for half in place.rglob(f".*{UNFINISHED}*"):
             half.unlink()
-        stage.run(Desk(root, work, report))
+        stage.run(Workspace(root, place, report))
         for name in stage.outputs:
             target = root / name
             if target.is_dir():
                 shutil.rmtree(target)
-            (work / name).replace(target)
+            (place / name).replace(target)
     except OSError as error:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         raise UserError(
             f"{error.filename or root} cannot be written ({error.strerror or error}): "
             "free some space or choose another folder."
         ) from error
     except Exception:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
         raise
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def _stamp(stage: Stage, stamps: dict[str, str]) -> str:
@@ -157,7 +178,7 @@ def _stamp(stage: Stage, stamps: dict[str, str]) -> str:
     facts = {
         "name": stage.name,
         "version": stage.version,
-        "settings": stage.settings,
+        "settings": stage.settings(),
         "needs": {name: stamps[name] for name in stage.needs},
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

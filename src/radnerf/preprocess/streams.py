@@ -83,3 +83,9 @@ def windows(items: Iterable[T], reach: int) -> Iterator[list[T]]:
         held.append(held[-1])
         if len(held) == held.maxlen:
             yield list(held)
+
+
+def on_threads(work: Callable[[T], None], items: Iterable[T], workers: int) -> Iterator[None]:
+    """Do the work on every item, a few at a time; yields as each is done, in order."""
+    with ThreadPoolExecutor(workers) as pool:
+        yield from side_by_side(pool, work, items, 2 * workers)

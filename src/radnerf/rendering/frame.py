@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Protocol, runtime_checkable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from radnerf import kernels
-from radnerf.errors import KernelUnavailable
-from radnerf.kernels.dispatch import triton_interprets
-from radnerf.rendering.frame_parts import Image
+from radnerf.geometry.rotations import head_pose_vector
+from radnerf.heads import RadianceHead
+from radnerf.kernels import frame
+from radnerf.kernels.dispatch import Unsupported
+from radnerf.kernels.frame import Camera, FrameRenderer, Image, Scene
+from radnerf.kernels.tensors import HeadState, TorsoState
 from radnerf.rendering.portrait import Portrait
+from radnerf.torsos import PlanarTorso
 
-log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class FrameRenderer(Protocol):
-    """Draws a frame; the image is the caller's to keep."""
-
-    def __call__(
-        self,
-        pose: Float[Tensor, "4 4"],
-        code: Float[Tensor, " d"],
-        eye: float,
-        torso_motion: Float[Tensor, " 3"] | None = None,
-        behind: Image | None = None,
-    ) -> Image:
-        """A frame.
-
-        Args:
-            pose: camera-to-world, in memory convention (data/clip.py).
-            code: audio code (Portrait.encode_audio).
-            eye: eye control, percent of the image area; 0.25 is open.
-            torso_motion: shift and turn of the torso; predicted from the pose when not given.
-            behind: what is behind the head, instead of the learned torso and the background.
-        """
+__all__ = ["FrameRenderer", "Image", "PlainFrameRenderer", "frame_renderer", "scene_of"]
 
 
 def frame_renderer(
@@ -60,27 +37,52 @@ def frame_renderer(
     Raises:
         KernelUnavailable: the cpu or triton back end was asked for and cannot take this portrait.
     """
-    from radnerf.rendering import frame_cpu, frame_triton
+    at_once = frame.frame_renderer(scene_of(portrait, focal, centre, size, background))
+    return at_once or PlainFrameRenderer(portrait, focal, centre, size, background)
 
-    # As kernels.pick: auto takes the first that can, never Triton's interpreter.
-    chosen = kernels.get_backend()
-    by_auto = ["cpu"] if triton_interprets() else ["triton", "cpu"]
-    reasons = []
-    for name, lacks, renderer in (
-        ("triton", frame_triton.lacks, frame_triton.TritonFrameRenderer),
-        ("cpu", frame_cpu.lacks, frame_cpu.CpuFrameRenderer),
-    ):
-        if name not in (by_auto if chosen == "auto" else [chosen]):
-            continue
-        reason = lacks(portrait)
-        if reason is None:
-            return renderer(portrait, focal, centre, size, background)
-        reasons.append(f"frame/{name}: {reason}")
-    if reasons and chosen != "auto":
-        raise KernelUnavailable(reasons[0])
-    if reasons:
-        log.info("kernels: frames are rendered operator by operator (%s)", "; ".join(reasons))
-    return PlainFrameRenderer(portrait, focal, centre, size, background)
+
+def scene_of(
+    portrait: Portrait,
+    focal: float,
+    centre: tuple[float, float],
+    size: tuple[int, int],
+    background: Image,
+) -> Scene | Unsupported:
+    """A portrait's frames, as the operators on whole frames take them."""
+    head, torso = portrait.head, portrait.torso
+    if not isinstance(head, RadianceHead):
+        return Unsupported(f"the head is a {type(head).__name__}")
+    if not isinstance(torso, PlanarTorso):
+        return Unsupported(f"the torso is a {type(torso).__name__}")
+    grid, marching = head.grid, head.marching
+    device = grid.occupied.device
+    index = torch.full((1,), -1, device=device)
+    height, width = size
+    pixel = torch.arange(height * width)
+    uv = torch.stack([pixel % width, pixel // width], -1) + 0.5
+    xy = (uv / torch.tensor([width, height]) * 2 - 1).to(device)
+
+    def head_state(code: Float[Tensor, "1 d"], eye: Float[Tensor, " 1"]) -> HeadState:
+        return head.state(code, eye, index)
+
+    def torso_state(pose: Float[Tensor, "4 4"]) -> TorsoState:
+        return torso.state(head_pose_vector(pose[None]), index)
+
+    return Scene(
+        head=head.field.tensors(),
+        torso=torso.field.tensors(),
+        head_state=head_state,
+        torso_state=torso_state,
+        occupied=grid.occupied,
+        box=grid.box,
+        near=marching.near,
+        step=marching.step,
+        max_samples=marching.max_samples,
+        stop=marching.stop,
+        camera=Camera(focal, centre, size),
+        torso_pixels=torso.grid.occupied_at(xy),
+        background=background,
+    )
 
 
 class PlainFrameRenderer:

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from radnerf.files import whole_file
-from radnerf.programs import Options, ended
 from radnerf.report.dashboard import push
 from radnerf.report.page import METRICS, html
 from radnerf.report.runs import baseline_of, find_runs, group
 from radnerf.report.table import write_csv
+from radnerf.runtime.programs import Options, ended, start
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,4 +57,4 @@ def _report(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main)

@@ -40,8 +40,8 @@ def dashboard(
         )
         for key, value in chosen
     ]
-    shown = [metric for metric in metrics if any(one.values(metric) for one in groups)]
-    bars: list[Any] = [wr.BarPlot(title=name, metrics=[f"test/{name}"]) for name in shown]
+    present = [metric for metric in metrics if any(one.values(metric) for one in groups)]
+    bars: list[Any] = [wr.BarPlot(title=name, metrics=[f"test/{name}"]) for name in present]
     curves: list[Any] = [
         wr.LinePlot(title=name, x="trainer/global_step", y=[name], smoothing_factor=0.6)
         for name in CURVES
@@ -53,7 +53,7 @@ def dashboard(
         description="Made by python -m radnerf.report",
         width="fluid",
         blocks=[
-            wr.MarkdownBlock(text=_table(groups, shown)),
+            wr.MarkdownBlock(text=_table(groups, present)),
             wr.H2(text="Figures of the test"),
             wr.PanelGrid(runsets=sets, panels=bars),
             wr.H2(text="Training"),
@@ -99,8 +99,8 @@ def _table(groups: Sequence[Group], metrics: Sequence[str]) -> str:
     for one in groups:
         cells = [one.label.replace("|", "\\|"), str(len(one.runs))]
         for metric in metrics:
-            mean, spread = one.mean(metric), one.spread(metric)
+            mean, std = one.mean(metric), one.std(metric)
             text = "–" if mean is None else number(mean)
-            cells.append(text if spread is None else f"{text} ± {number(spread)}")
+            cells.append(text if std is None else f"{text} ± {number(std)}")
         lines.append(cells)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

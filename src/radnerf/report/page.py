@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from radnerf.data.clip import read_image
-from radnerf.report.runs import Delta, Group, Run, delta, pooled_spread
+from radnerf.report.runs import Delta, Group, Run, delta, pooled_std
 
 METRICS = (
     "head.psnr",
@@ -31,12 +31,12 @@ LOWER_IS_BETTER = ("lpips", "lmd", "_s", "mouth_change", "peak_mb", "sync_distan
 # Neither is better: they are what other figures are compared with.
 NEITHER = ("control.", "truth.")
 
-SPREAD = (
+ERROR = (
     "Figures are means over seeds ± standard deviation. Differences come with their standard "
-    "error, from the spread over seeds of all groups together; those of more than twice it are "
-    "coloured."
+    "error, from the deviation over seeds of all groups together; those of more than twice it are "
+    "colored."
 )
-NO_SPREAD = "One seed each: nobody knows which of the differences would come again with another."
+NO_ERROR = "One seed each: nobody knows which of the differences would come again with another."
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; --dot: #3b7dd8; --good: #12783f;
@@ -82,17 +82,17 @@ def html(
         groups: of the runs with figures.
         baseline: the group that deltas are against.
     """
-    shown = [metric for metric in metrics if any(one.values(metric) for one in groups)]
+    present = [metric for metric in metrics if any(one.values(metric) for one in groups)]
     failed = [run for run in runs if run.problem]
     count = f"{len(runs) - len(failed)} runs in {len(groups)} groups"
     note = f"{count}, {len(failed)} without figures."
     if groups and baseline:
         note += f" Differences are to <code>{escape(baseline.label)}</code>. "
-        note += SPREAD if any(len(one.runs) > 1 for one in groups) else NO_SPREAD
+        note += ERROR if any(len(one.runs) > 1 for one in groups) else NO_ERROR
     parts = [f'<h1>{escape(title)}</h1><p class="note">{note}</p>']
     if groups and baseline:
-        parts += [_table(groups, baseline, shown), '<h2>Figures</h2><div class="plots">']
-        parts += [*(_plot(groups, baseline, metric) for metric in shown), "</div>"]
+        parts += [_table(groups, baseline, present), '<h2>Figures</h2><div class="plots">']
+        parts += [*(_plot(groups, baseline, metric) for metric in present), "</div>"]
     if failed:
         parts.append("<h2>Without figures</h2><ul>")
         parts += [f"<li>{_failure(run)}</li>" for run in failed]
@@ -121,7 +121,7 @@ def better(metric: str) -> int:
 
 def _table(groups: Sequence[Group], baseline: Group, metrics: Sequence[str]) -> str:
     names = list(dict.fromkeys(name for one in groups for name in one.choices))
-    pooled = {metric: pooled_spread(groups, metric) for metric in metrics}
+    pooled = {metric: pooled_std(groups, metric) for metric in metrics}
     head = "".join(f'<th class="choice">{escape(name)}</th>' for name in names)
     head += "<th>runs</th>" + "".join(f"<th>{escape(metric)}</th>" for metric in metrics)
     rows = [f"<tr>{head}</tr>"]
@@ -137,10 +137,10 @@ def _table(groups: Sequence[Group], baseline: Group, metrics: Sequence[str]) -> 
 
 
 def _cell(one: Group, metric: str, change: Delta | None) -> str:
-    mean, spread = one.mean(metric), one.spread(metric)
+    mean, std = one.mean(metric), one.std(metric)
     if mean is None:
         return "–"
-    text = number(mean) + (f" ± {number(spread)}" if spread is not None else "")
+    text = number(mean) + (f" ± {number(std)}" if std is not None else "")
     if change is None:
         return text
     error = "" if change.error is None else f" ± {number(change.error)}"
@@ -157,8 +157,8 @@ def number(value: float) -> str:
 
 def _plot(groups: Sequence[Group], baseline: Group, metric: str) -> str:
     """A dot a run, a bar at each group's mean, a thin line at the baseline's."""
-    every = [value for one in groups for value in one.values(metric)]
-    low, high = min(every), max(every)
+    values = [value for one in groups for value in one.values(metric)]
+    low, high = min(values), max(values)
     width = (high - low) or 1.0
 
     def place(value: float) -> str:

@@ -140,7 +140,7 @@ class Group:
         values = self.values(metric)
         return statistics.fmean(values) if values else None
 
-    def spread(self, metric: str) -> float | None:
+    def std(self, metric: str) -> float | None:
         """Standard deviation over the seeds, of two or more."""
         values = self.values(metric)
         return statistics.stdev(values) if len(values) > 1 else None
@@ -186,7 +186,7 @@ class Delta:
     """How far a group's mean is from the baseline's."""
 
     value: float
-    error: float | None  # standard error from the seeds' spread; None without repeated seeds
+    error: float | None  # standard error from the seeds' deviation; None without repeated seeds
 
     @property
     def clear(self) -> bool:
@@ -204,7 +204,7 @@ def delta(one: Group, base: Group, metric: str, pooled: float | None) -> Delta |
     return Delta(mean - reference, error)
 
 
-def pooled_spread(groups: Sequence[Group], metric: str) -> float | None:
+def pooled_std(groups: Sequence[Group], metric: str) -> float | None:
     """Standard deviation over seeds, taken to be the same in all groups; None without any."""
     repeated = [values for one in groups if len(values := one.values(metric)) > 1]
     freedom = sum(len(values) - 1 for values in repeated)

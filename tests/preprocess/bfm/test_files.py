@@ -30,7 +30,7 @@ def test_units_by_hand(tmp_path: Path) -> None:
     assert model.identity[1, 7, 2].item() == pytest.approx(
         info["b_shape"][1, 3 * 7 + 2] * 2 / 1e5, rel=1e-5
     )
-    assert model.colour[5].numpy() == pytest.approx(info["mu_tex"][15:18] / 255, rel=1e-5)
+    assert model.color[5].numpy() == pytest.approx(info["mu_tex"][15:18] / 255, rel=1e-5)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The face model's tracking on faces whose shape, poses and colours are known."""
+"""The face model's tracking on faces whose shape, poses and colors are known."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from face_models import N_COLOURS, N_EXPRESSION, N_IDENTITY, draw, pytorch3d_stand_in, write_model
+from face_models import N_COLORS, N_EXPRESSION, N_IDENTITY, draw, pytorch3d_stand_in, write_model
 from preprocess_videos import camera_track
 from scipy.spatial.transform import Rotation
 
-from radnerf.preprocess.bfm import colours, fit, track
+from radnerf.preprocess.bfm import colors, fit, track
 from radnerf.preprocess.bfm.files import model_files, read_model
 from radnerf.preprocess.bfm.model import MorphableModel
 from radnerf.preprocess.bfm.rasteriser import pytorch3d_rasteriser
@@ -104,20 +104,20 @@ def test_one_outlier_does_not_move_the_head(model: MorphableModel, truth: Truth)
 def pictures(model: MorphableModel, truth: Truth) -> list[np.ndarray]:
     """The frames: the face in a light from the side, drawn by the rasteriser of the tests."""
     points = torch.from_numpy(truth.points).float()
-    texture = torch.tensor([1.0, -0.7])[:N_COLOURS]
-    skin = model.colour + torch.einsum("c,cvk->vk", texture, model.colours)
+    texture = torch.tensor([1.0, -0.7])[:N_COLORS]
+    skin = model.color + torch.einsum("c,cvk->vk", texture, model.colors)
     light = torch.zeros(9, 3)
     light[0], light[1] = 0.9, 0.15
-    shade = colours.harmonics(colours.normals(points, model.triangles)) @ light
+    shade = colors.harmonics(colors.normals(points, model.triangles)) @ light
     drawn = draw(points, skin * shade, model.triangles, torch.tensor(FOCAL), SIZE)
     rgb = drawn[..., :3] + (1 - drawn[..., 3:]) * 0.1
     return list((rgb.clamp(0, 1) * 255).round().byte().numpy())
 
 
-def test_colours_mend_what_wrong_landmarks_spoil(
+def test_colors_mend_what_wrong_landmarks_spoil(
     model: MorphableModel, truth: Truth, pictures: list[np.ndarray]
 ) -> None:
-    # Landmarks that slide sideways over the face pull the head along; colours do not.
+    # Landmarks that slide sideways over the face pull the head along; colors do not.
     slide = 1.2 * np.sin(np.arange(T) / 2)[:, None, None] * np.array([1.0, 0.0])
     landmarks = (truth.landmarks + slide).astype(np.float32)
     done: list[int] = []
@@ -146,18 +146,18 @@ def test_colours_mend_what_wrong_landmarks_spoil(
         off = nose(poses) - wanted
         return float((off - off.mean()) @ slide[:, 0, 0] / (slide[:, 0, 0] @ slide[:, 0, 0]))
 
-    by_landmarks, by_colours = sliding(tracked(None)), sliding(tracked(draw))
+    by_landmarks, by_colors = sliding(tracked(None)), sliding(tracked(draw))
     assert by_landmarks > 0.7
-    assert abs(by_colours) < 0.5 * by_landmarks
+    assert abs(by_colors) < 0.5 * by_landmarks
     assert done == [8, T]
 
 
 def test_light_of_a_flat_sheet_by_hand() -> None:
     points = torch.tensor([[[0.0, 0, 2], [1, 0, 2], [0, 1, 2], [1, 1, 2]]])
-    normal = colours.normals(points, torch.tensor([[0, 2, 1], [1, 2, 3]]))
+    normal = colors.normals(points, torch.tensor([[0, 2, 1], [1, 2, 3]]))
     assert normal == pytest.approx(torch.tensor([0.0, 0, -1]).expand(1, 4, 3))
     wanted = torch.tensor([1.0, 0, 0, -1, 0, 0, 2, 0, 0])
-    assert colours.harmonics(normal)[0, 0] == pytest.approx(wanted)
+    assert colors.harmonics(normal)[0, 0] == pytest.approx(wanted)
 
 
 def test_the_jaw_is_seen_where_it_is_outermost(model: MorphableModel) -> None:

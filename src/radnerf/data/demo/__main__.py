@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 from scipy.io import wavfile
 
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import SAMPLE_RATE
 from radnerf.data.demo import make_demo_clip, write_demo_video
 from radnerf.data.demo.speech import synthesize
 from radnerf.errors import UserError
 from radnerf.files import whole_file
-from radnerf.programs import Options, ended
+from radnerf.runtime.programs import Options, ended, start
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,4 +48,4 @@ def _make(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start(main)

@@ -132,8 +132,8 @@ def _shade(
         if part == LAPEL:
             albedo = _mix(albedo, (0.03, 0.11, 0.135), 0.6)
     n = (nx, ny, nz)
-    lit = light(albedo, n, shadow, occlusion, wrap)
-    return encode(lit[0]), encode(lit[1]), encode(lit[2])
+    shaded = light(albedo, n, shadow, occlusion, wrap)
+    return encode(shaded[0]), encode(shaded[1]), encode(shaded[2])
 
 
 @parallel
@@ -167,7 +167,7 @@ def _render_body(
 def render_body(table: Float[np.ndarray, "x y z 2"], size: int) -> Float[np.ndarray, "h w 5"]:
     """Neck and torso at rest, MARGIN past each border, two texels a pixel.
 
-    Channels: RGB premultiplied by alpha, alpha, neck's share of alpha.
+    Channels: RGB premultiplied by alpha, alpha, neck's part of alpha.
     """
     texels = 2 * round(size * (1 + 2 * MARGIN))
     out = np.zeros((texels, texels, 5), np.float32)
@@ -219,13 +219,13 @@ def render_room(size: int, seed: int) -> Float[np.ndarray, "s s 3"]:
             while edge < right - 0.02:
                 w = rng.uniform(0.014, 0.034)
                 tall = rng.uniform(0.13, 0.195)
-                colour = palette[rng.integers(len(palette))] * rng.uniform(0.45, 0.9)
+                color = palette[rng.integers(len(palette))] * rng.uniform(0.45, 0.9)
                 lamp = 0.75 + 0.6 * math.exp(-((edge - 0.16) ** 2 + (top - 0.2) ** 2) / 0.2)
                 y0, y1 = round((top + 0.21 - tall) * n), round((top + 0.21) * n)
                 x0, x1 = round(max(edge, 0) * n), round(min(edge + w, 1) * n)
                 if rng.random() > 0.08 and x1 > x0:
                     across = np.linspace(-1, 1, x1 - x0)[None, :, None]
-                    room[max(y0, 0) : y1, x0:x1] = colour * lamp * (1.05 - 0.3 * across**2)
+                    room[max(y0, 0) : y1, x0:x1] = color * lamp * (1.05 - 0.3 * across**2)
                     band = y0 + round(rng.uniform(0.1, 0.3) * (y1 - y0))
                     room[max(band, 0) : max(band + 6, 0), x0:x1] *= 1.35
                 edge += w + 0.002

@@ -1,4 +1,4 @@
-"""The demo's character: shape as signed distances, colour as functions of the position.
+"""The demo's character: shape as signed distances, color as functions of the position.
 
 Centimetres in the head's frame: x to the image's right, y up, z towards the camera, the origin
 between the ears at eye height. Everything is static in that frame except the jaw, the lips and the
@@ -28,7 +28,7 @@ IRIS_RADIUS, PUPIL_RADIUS = 0.66, 0.29
 # Mouth
 MOUTH_Y = -6.9
 UPPER_LIP, LOWER_LIP = 0.34, 0.44  # half heights in the middle
-UPPER_SHARE = 0.22  # of a gap that the upper lip opens, the rest is the jaw's
+UPPER_FRACTION = 0.22  # of a gap that the upper lip opens, the rest is the jaw's
 MAX_GAP = 2.0  # between the lips, at opening 1
 # The table of the shape at rest
 BOX_LOW, BOX_HIGH = (-9.8, -14.0, -12.4), (9.8, 13.6, 13.0)
@@ -219,11 +219,11 @@ def jaw_drop(x: float, y: float, z: float, f: Face) -> float:
     if f.gap <= 0.0 or y > MOUTH_Y + 2.5 or z < -1.0:
         return 0.0
     s = abs(x)
-    lips = (MOUTH_Y + UPPER_SHARE * f.gap - y) / (f.gap + 0.8)
+    lips = (MOUTH_Y + UPPER_FRACTION * f.gap - y) / (f.gap + 0.8)
     lips = min(max(lips, 0.0), 1.0)
     cheek = _step(-2.5, 3.5, MOUTH_Y - y)
     w = lips + (cheek - lips) * _step(1.4, 4.2, s)
-    return (1.0 - UPPER_SHARE) * f.gap * w * min((z + 1.0) / 9.0, 1.0)
+    return (1.0 - UPPER_FRACTION) * f.gap * w * min((z + 1.0) / 9.0, 1.0)
 
 
 @compiled
@@ -232,7 +232,7 @@ def lip_edges(x: float, f: Face) -> tuple[float, float]:
     s = min(abs(x) / f.half_width, 1.0)
     g = f.gap * (1.0 - s * s) ** 0.75
     smile = MOUTH_Y + 0.30 * s * s
-    return smile + UPPER_SHARE * g, smile - (1.0 - UPPER_SHARE) * g
+    return smile + UPPER_FRACTION * g, smile - (1.0 - UPPER_FRACTION) * g
 
 
 @compiled
@@ -300,7 +300,7 @@ def scene(x: float, y: float, z: float, table: np.ndarray, f: Face) -> tuple[flo
             part = LIP
         elif -hole > skin - 0.02 and z < lip_depth(x, f) - 0.35:
             part = INSIDE
-        drop = (1.0 - UPPER_SHARE) * f.gap
+        drop = (1.0 - UPPER_FRACTION) * f.gap
         arch = 8.05 - 0.20 * x * x
         top = MOUTH_Y - 0.22 + 0.10 * _step(0.0, 2.2, s)
         teeth = max(max(abs(z - arch) - 0.22, top - y), max(y - MOUTH_Y - 1.2, s - 2.35))
@@ -341,7 +341,7 @@ def normal_at(
     return nx * n, ny * n, nz * n
 
 
-# --- colours --------------------------------------------------------------------------------------
+# --- colors --------------------------------------------------------------------------------------
 
 
 @compiled
@@ -357,7 +357,7 @@ def _blob(x: float, y: float, cx: float, cy: float, rx: float, ry: float) -> flo
 
 
 @compiled
-def skin_colour(x: float, y: float, z: float, lid: float) -> tuple[float, float, float]:
+def skin_color(x: float, y: float, z: float, lid: float) -> tuple[float, float, float]:
     """Linear albedo of the skin at rest, with brows, lashes and tints."""
     s = abs(x)
     c = (0.70, 0.415, 0.285)
@@ -412,8 +412,8 @@ def skin_colour(x: float, y: float, z: float, lid: float) -> tuple[float, float,
 
 
 @compiled
-def eye_colour(u: float, v: float, upper: float) -> tuple[float, float, float]:
-    """Linear colour of the eyeball; u, v in the image's directions from the eye's centre."""
+def eye_color(u: float, v: float, upper: float) -> tuple[float, float, float]:
+    """Linear color of the eyeball; u, v in the image's directions from the eye's centre."""
     r = math.sqrt(u * u + v * v)
     angle = math.atan2(v, u)
     rays = 0.75 + 0.5 * noise(4.0 * math.cos(angle) + 9, 4.0 * math.sin(angle) + 9, 1.5 * r)

@@ -29,7 +29,7 @@ def _compile(function: F, **options: Any) -> F:
     # Without what the tests wrap around every function to check its shapes.
     bare = inspect.unwrap(function)
     try:
-        return numba.njit(fastmath=True, cache=True, **options)(bare)
+        return numba.njit(fastmath=True, nogil=True, cache=True, **options)(bare)
     except RuntimeError:
         # Neither beside the package nor in the user's folder can the result be kept.
-        return numba.njit(fastmath=True, **options)(bare)
+        return numba.njit(fastmath=True, nogil=True, **options)(bare)

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from radnerf.data.clip import FPS, WORLD_SCALE, to_memory_pose
+from radnerf.conventions import FPS
+from radnerf.data.clip import WORLD_SCALE, to_memory_pose
 from radnerf.data.demo.speech import Speech
 
 CM = 30.0  # centimetres in a memory unit: outer eye corners 9 cm and 0.30 apart
@@ -80,9 +81,10 @@ def move(speech: Speech, seconds: float, seed: int = 0) -> Motion:
     pitch = 3.2 * _drift(rng, times, 0.09) * energy + 5.0 * (nod - 0.3)
     roll = 2.2 * _drift(rng, times, 0.08)
     shift = np.stack([0.55 * _drift(rng, times) for _ in range(3)], -1) * (1.0, 0.5, 1.3)
-    turn = Rotation.from_euler("YXZ", np.stack([yaw, pitch, roll], -1), degrees=True).as_matrix()
+    angles = np.stack([yaw, pitch, roll], -1)
+    head_rotation = Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
 
-    back = turn.transpose(0, 2, 1)  # room to head
+    back = head_rotation.transpose(0, 2, 1)  # room to head
     origin = (back @ (CAMERA - PIVOT - shift)[..., None])[..., 0] + PIVOT
     public = np.tile(np.eye(4), (len(times), 1, 1))
     public[:, :3, :3] = back

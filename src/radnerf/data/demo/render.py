@@ -24,7 +24,7 @@ from radnerf.data.demo.character import (
     Face,
     _mix,
     _step,
-    eye_colour,
+    eye_color,
     hair_strands,
     jaw_drop,
     lid_edges,
@@ -33,7 +33,7 @@ from radnerf.data.demo.character import (
     normal_at,
     rest_distances,
     scene,
-    skin_colour,
+    skin_color,
 )
 from radnerf.data.demo.compiled import compiled, parallel
 
@@ -101,7 +101,7 @@ def encode(c: float) -> float:
 def shade(
     part: int, near: float, x: float, y: float, z: float, table: np.ndarray, f: Face
 ) -> tuple[float, float, float]:
-    """Displayed colour of a surface point."""
+    """Displayed color of a surface point."""
     s = abs(x)
     n = normal_at(x, y, z, table, f, 0.02 if part in (LIP, TEETH) else 0.06)
     # Ambient occlusion: how much nearer the surface comes than the distance walked outward.
@@ -129,7 +129,7 @@ def shade(
         side = 1.0 if x > 0 else -1.0
         u, v = s - EYE_X, y - EYE_Y
         upper, _ = lid_edges(u, f.lid)
-        c = eye_colour(u * side, v, upper)
+        c = eye_color(u * side, v, upper)
         c = light(c, n, 1.0, 0.75 + 0.25 * occlusion, 0.3)
         glint = _step(0.17, 0.09, math.sqrt((u * side + 0.22) ** 2 + (v - 0.24) ** 2))
         glint += 0.35 * _step(0.12, 0.05, math.sqrt((u * side - 0.26) ** 2 + (v + 0.26) ** 2))
@@ -163,7 +163,7 @@ def shade(
         sheen *= (0.3 + 0.7 * shadow) * occlusion
         c = (c[0] + 0.62 * sheen, c[1] + 0.42 * sheen, c[2] + 0.24 * sheen)
         return encode(c[0]), encode(c[1]), encode(c[2])
-    c = skin_colour(x, yr, z, f.lid)
+    c = skin_color(x, yr, z, f.lid)
     gloss, power = 0.10, 18.0
     if z > 4.0 and -11.0 < y < -4.6 and s < 4.2:
         lip = _step(0.10, -0.02, near)
@@ -181,9 +181,9 @@ def shade(
         c = _mix(c, (0.12, 0.055, 0.028), 0.75 * fuzz * (0.5 + 0.5 * fine))
         shine = 0.08 * math.exp(-((x / 1.1) ** 2) - ((yr + 3.3) / 1.2) ** 2)
         gloss += shine * 2.0
-    lit = light(c, n, shadow, occlusion, 0.45)
+    shaded = light(c, n, shadow, occlusion, 0.45)
     spark = gloss * h**power * (0.25 + 0.75 * shadow)
-    return encode(lit[0] + spark), encode(lit[1] + spark), encode(lit[2] + spark)
+    return encode(shaded[0] + spark), encode(shaded[1] + spark), encode(shaded[2] + spark)
 
 
 @compiled
@@ -292,8 +292,8 @@ def render_head(
     camera in the head's frame, cm; focal in pixels, principal point in the middle.
     """
     corners = np.array(np.meshgrid(*zip(BOX_LOW, BOX_HIGH, strict=True))).reshape(3, -1).T
-    seen = (corners - origin) @ rotation
-    uv = seen[:, :2] / seen[:, 2:] * focal + size / 2
+    camera_points = (corners - origin) @ rotation
+    uv = camera_points[:, :2] / camera_points[:, 2:] * focal + size / 2
     low = np.clip(np.floor(uv.min(0)), 0, size).astype(int)
     high = np.clip(np.ceil(uv.max(0)) + 1, 0, size).astype(int)
     out = np.zeros((size, size, 4), np.float32)

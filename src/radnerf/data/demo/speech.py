@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter1d
 
-from radnerf.data.clip import SAMPLE_RATE
+from radnerf.conventions import SAMPLE_RATE
 from radnerf.data.demo.compiled import compiled
 
 RATE = 100  # control frames a second
@@ -192,15 +192,15 @@ def synthesize(seconds: float, seed: int = 0) -> Speech:
     m = round(seconds * SAMPLE_RATE)
     at = np.arange(m) / SAMPLE_RATE
 
-    def spread(track: np.ndarray) -> np.ndarray:
+    def at_samples(track: np.ndarray) -> np.ndarray:
         return np.interp(at, times, track)
 
     wave = _resonators(
-        spread(voice),
-        spread(hiss),
-        spread(pitch.clip(75, 220)),
-        np.stack([spread(f) for f in formants.T], -1),
-        spread(smooth(control("hiss_hz"), 0.8)),
+        at_samples(voice),
+        at_samples(hiss),
+        at_samples(pitch.clip(75, 220)),
+        np.stack([at_samples(f) for f in formants.T], -1),
+        at_samples(smooth(control("hiss_hz"), 0.8)),
         rng.standard_normal(m),
         float(SAMPLE_RATE),
     )

@@ -16,19 +16,8 @@ from jaxtyping import Float, UInt8
 from rich.progress import Progress
 from scipy.io import wavfile
 
-from radnerf.data.clip import (
-    BACKGROUND,
-    FPS,
-    HEAD,
-    NECK,
-    SAMPLE_RATE,
-    TORSO,
-    eye_ratio,
-    read_meta,
-    write_image,
-    write_parsing,
-    write_transforms,
-)
+from radnerf.conventions import BACKGROUND, FPS, HEAD, NECK, SAMPLE_RATE, TORSO
+from radnerf.data.clip import eye_ratio, read_meta, write_image, write_parsing, write_transforms
 from radnerf.data.demo.body import move_body, render_body, render_room
 from radnerf.data.demo.character import BOX_LOW, CELL, MAX_GAP, bake, face
 from radnerf.data.demo.landmarks import RIGID, landmarks, landmarks_at_rest
@@ -43,10 +32,10 @@ VERSION = 1  # of the performance: raise it whenever the same seed draws somethi
 
 @dataclass
 class Layers:
-    """One frame's parts; colours display-encoded in 0..1."""
+    """One frame's parts; colors display-encoded in 0..1."""
 
     head: Float[np.ndarray, "h w 4"]  # premultiplied
-    body: Float[np.ndarray, "h w 5"]  # premultiplied, alpha, neck's share of it
+    body: Float[np.ndarray, "h w 5"]  # premultiplied, alpha, neck's part of it
     landmarks: Float[np.ndarray, "68 3"]  # cm, head's frame
 
     def over(self, room: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
@@ -64,8 +53,8 @@ class Layers:
 
     def torso(self) -> UInt8[np.ndarray, "h w 4"]:
         """Neck and torso, RGBA with straight alpha."""
-        colour = self.body[..., :3] / np.maximum(self.body[..., 3:4], 1e-6)
-        return to_bytes(np.concatenate([colour, self.body[..., 3:4]], -1))
+        color = self.body[..., :3] / np.maximum(self.body[..., 3:4], 1e-6)
+        return to_bytes(np.concatenate([color, self.body[..., 3:4]], -1))
 
 
 def to_bytes(image: Float[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:

@@ -1,4 +1,4 @@
-"""Compositing: samples of a ray to what is seen along it."""
+"""Compositing: samples of a ray to the color along it."""
 
 from jaxtyping import Float
 from torch import Tensor

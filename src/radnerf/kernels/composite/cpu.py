@@ -35,16 +35,16 @@ class _Composite(torch.autograd.Function):
 
         inputs = [v.detach().contiguous() for v in (density, values, t, dt, offsets)]
         rays = len(offsets) - 1
-        seen, alpha, depth = (
+        sums, alpha, depth = (
             torch.zeros(rays, values.shape[1]),
             torch.zeros(rays),
             torch.zeros(rays),
         )
         weights = torch.zeros(len(density))
-        run(loops.forward, *inputs, stop, seen, alpha, depth, weights)
+        run(loops.forward, *inputs, stop, sums, alpha, depth, weights)
         ctx.save_for_backward(*inputs, weights)
         ctx.stop = stop
-        return seen, alpha, depth, weights
+        return sums, alpha, depth, weights
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:

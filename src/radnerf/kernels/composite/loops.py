@@ -11,25 +11,25 @@ from radnerf.kernels.pairs import ONE, ZERO, exp
 
 
 @inlined
-def composite_ray(ray, density, values, t, dt, offsets, stop, seen, alpha, depth, weights):
-    """Fills a row of seen, alpha, depth [n] and its weights [m], which start at zero."""
-    light, channels = ONE, values.shape[1]
+def composite_ray(ray, density, values, t, dt, offsets, stop, sums, alpha, depth, weights):
+    """Fills a row of sums, alpha, depth [n] and its weights [m], which start at zero."""
+    transmittance, channels = ONE, values.shape[1]
     for i in range(offsets[ray], offsets[ray + 1]):
-        if light < stop:
+        if transmittance < stop:
             break
         passes = exp(-density[i] * dt[i])
-        weight = light * (ONE - passes)
-        light *= passes
+        weight = transmittance * (ONE - passes)
+        transmittance *= passes
         weights[i] = weight
         alpha[ray] += weight
         depth[ray] += weight * t[i]
         for k in range(channels):
-            seen[ray, k] += weight * values[i, k]
+            sums[ray, k] += weight * values[i, k]
 
 
 @inlined
 def back_to_samples(
-    ray, density, values, t, dt, offsets, stop, weights, of_seen, of_alpha, of_depth, of_weights,
+    ray, density, values, t, dt, offsets, stop, weights, of_sums, of_alpha, of_depth, of_weights,
     of_density, of_values,
 ):  # fmt: skip
     """Backward of composite_ray(): fills a ray's of_density [m] and of_values [m, k].
@@ -43,36 +43,36 @@ def back_to_samples(
     for i in range(offsets[ray], offsets[ray + 1]):
         worth = of_alpha[ray] + of_depth[ray] * t[i] + of_weights[i]
         for k in range(channels):
-            worth += of_seen[ray, k] * values[i, k]
-            of_values[i, k] = weights[i] * of_seen[ray, k]
+            worth += of_sums[ray, k] * values[i, k]
+            of_values[i, k] = weights[i] * of_sums[ray, k]
         of_density[i] = worth
         behind += weights[i] * worth
-    light = ONE
+    transmittance = ONE
     for i in range(offsets[ray], offsets[ray + 1]):
         worth = of_density[i]
-        if light < stop:
+        if transmittance < stop:
             of_density[i] = ZERO
             continue
-        light *= exp(-density[i] * dt[i])
+        transmittance *= exp(-density[i] * dt[i])
         behind -= weights[i] * worth
-        of_density[i] = dt[i] * (light * worth - behind)
+        of_density[i] = dt[i] * (transmittance * worth - behind)
 
 
 @loop
-def forward(density, values, t, dt, offsets, stop, seen, alpha, depth, weights):
+def forward(density, values, t, dt, offsets, stop, sums, alpha, depth, weights):
     """See composite_ray()."""
     for ray in prange(len(offsets) - 1):
-        composite_ray(ray, density, values, t, dt, offsets, stop, seen, alpha, depth, weights)
+        composite_ray(ray, density, values, t, dt, offsets, stop, sums, alpha, depth, weights)
 
 
 @loop
 def backward(
-    density, values, t, dt, offsets, stop, weights, of_seen, of_alpha, of_depth, of_weights,
+    density, values, t, dt, offsets, stop, weights, of_sums, of_alpha, of_depth, of_weights,
     of_density, of_values,
 ):  # fmt: skip
     """See back_to_samples(); of_density and of_values start at zero."""
     for ray in prange(len(offsets) - 1):
         back_to_samples(
-            ray, density, values, t, dt, offsets, stop, weights, of_seen, of_alpha, of_depth,
+            ray, density, values, t, dt, offsets, stop, weights, of_sums, of_alpha, of_depth,
             of_weights, of_density, of_values,
         )  # fmt: skip

@@ -13,7 +13,7 @@ def composite(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     rays = len(samples.offsets) - 1
     counts = samples.offsets.diff()
-    # Without the room left over.
+    # Without those beyond the last ray's.
     n = int(samples.offsets[-1])
     density, values, ray = density[:n], values[:n], samples.ray[:n]
     column = torch.arange(n, device=density.device) - samples.offsets[ray]
@@ -29,8 +29,8 @@ def composite(
     weight = torch.where(before >= stop, weight, 0)[ray, column]
 
     weighted = weight[:, None] * values
-    seen = weighted.new_zeros(rays, values.shape[1]).index_add(0, ray, weighted)
+    sums = weighted.new_zeros(rays, values.shape[1]).index_add(0, ray, weighted)
     alpha = weight.new_zeros(rays).index_add(0, ray, weight)
     depth = weight.new_zeros(rays).index_add(0, ray, weight * samples.t[:n])
-    spare = weight.new_zeros(len(samples.t) - n)
-    return seen, alpha, depth, torch.cat([weight, spare])
+    unused = weight.new_zeros(len(samples.t) - n)
+    return sums, alpha, depth, torch.cat([weight, unused])

@@ -41,19 +41,20 @@ class _Composite(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         inputs = [v.contiguous() for v in (density, values, t, dt, offsets)]
         rays, channels = len(offsets) - 1, values.shape[1]
-        seen = t.new_empty(rays, channels, dtype=torch.float32)
+        sums = t.new_empty(rays, channels, dtype=torch.float32)
         alpha, depth = t.new_empty(2, rays, dtype=torch.float32)
         weights = t.new_zeros(len(t), dtype=torch.float32)
         saves = any(ctx.needs_input_grad)
-        after = torch.empty_like(weights) if saves else None  # the light that a sample lets through
+        # Transmittance behind each sample.
+        after = torch.empty_like(weights) if saves else None
         size = _rays(rays, channels)
         launch(
             _forward, (triton.cdiv(rays, size),),
-            *inputs, seen, alpha, depth, weights, after, rays, float(stop),
+            *inputs, sums, alpha, depth, weights, after, rays, float(stop),
             CHANNELS=channels, WIDTH=padded(channels), SAVES=saves, BLOCK=size, TILE=TILE,
         )  # fmt: skip
         ctx.save_for_backward(*inputs, weights, after)
-        return seen, alpha, depth, weights
+        return sums, alpha, depth, weights
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -79,7 +80,7 @@ def _rays(rays: int, channels: int) -> int:
 @jit
 def _forward(
     density_ptr, values_ptr, t_ptr, dt_ptr, offsets_ptr,
-    seen_ptr, alpha_ptr, depth_ptr, weights_ptr, after_ptr, rays, stop,
+    sums_ptr, alpha_ptr, depth_ptr, weights_ptr, after_ptr, rays, stop,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, SAVES: tl.constexpr,
     BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
@@ -88,7 +89,7 @@ def _forward(
     first = tl.load(offsets_ptr + ray, mask=inside, other=0)
     count = tl.load(offsets_ptr + ray + 1, mask=inside, other=0) - first
     column, channel = tl.arange(0, TILE), tl.arange(0, WIDTH)
-    seen = tl.zeros((BLOCK, WIDTH), tl.float32)
+    sums = tl.zeros((BLOCK, WIDTH), tl.float32)
     alpha = tl.zeros((BLOCK,), tl.float32)
     depth = tl.zeros((BLOCK,), tl.float32)
     passed = tl.zeros((BLOCK,), tl.float32)  # optical depth of the tiles so far
@@ -101,26 +102,26 @@ def _forward(
         earlier = there & (column > 0)[None, :]
         former = tl.load(density_ptr + i - 1, mask=earlier, other=0.0).to(tl.float32)
         former *= tl.load(dt_ptr + i - 1, mask=earlier, other=0.0).to(tl.float32)
-        light = tl.exp(-(passed[:, None] + tl.cumsum(former, 1)))
+        transmittance = tl.exp(-(passed[:, None] + tl.cumsum(former, 1)))
         passes = tl.exp(-thickness)
-        shown = there & (light >= stop)
-        weight = tl.where(shown, light * (1 - passes), 0.0)
+        counted = there & (transmittance >= stop)
+        weight = tl.where(counted, transmittance * (1 - passes), 0.0)
         t = tl.load(t_ptr + i, mask=there, other=0.0).to(tl.float32)
         value = tl.load(
             values_ptr + i[:, :, None] * CHANNELS + channel[None, None, :],
             mask=there[:, :, None] & (channel < CHANNELS)[None, None, :],
             other=0.0,
         ).to(tl.float32)
-        seen += tl.sum(weight[:, :, None] * value, 1)
+        sums += tl.sum(weight[:, :, None] * value, 1)
         alpha += tl.sum(weight, 1)
         depth += tl.sum(weight * t, 1)
         passed += tl.sum(thickness, 1)
         tl.store(weights_ptr + i, weight, mask=there)
         if SAVES:
-            tl.store(after_ptr + i, tl.where(shown, light * passes, 0.0), mask=there)
+            tl.store(after_ptr + i, tl.where(counted, transmittance * passes, 0.0), mask=there)
     tl.store(
-        seen_ptr + ray[:, None] * CHANNELS + channel[None, :],
-        seen,
+        sums_ptr + ray[:, None] * CHANNELS + channel[None, :],
+        sums,
         mask=inside[:, None] & (channel < CHANNELS)[None, :],
     )
     tl.store(alpha_ptr + ray, alpha, mask=inside)
@@ -130,7 +131,7 @@ def _forward(
 @jit
 def _backward(
     values_ptr, t_ptr, dt_ptr, offsets_ptr, weights_ptr, after_ptr,
-    of_seen_ptr, of_alpha_ptr, of_depth_ptr, of_weights_ptr, of_density_ptr, of_values_ptr, rays,
+    of_sums_ptr, of_alpha_ptr, of_depth_ptr, of_weights_ptr, of_density_ptr, of_values_ptr, rays,
     CHANNELS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """With s = density * dt and w_i = T_i (1 - exp(-s_i)): dw_i/ds_i = T_(i+1), and every later
@@ -141,8 +142,8 @@ def _backward(
     first = tl.load(offsets_ptr + ray, mask=inside, other=0)
     count = tl.load(offsets_ptr + ray + 1, mask=inside, other=0) - first
     column, channel = tl.arange(0, TILE), tl.arange(0, WIDTH)
-    of_seen = tl.load(
-        of_seen_ptr + ray[:, None] * CHANNELS + channel[None, :],
+    of_sums = tl.load(
+        of_sums_ptr + ray[:, None] * CHANNELS + channel[None, :],
         mask=inside[:, None] & (channel < CHANNELS)[None, :],
         other=0.0,
     )
@@ -163,9 +164,9 @@ def _backward(
         after = tl.load(after_ptr + i, mask=there, other=0.0)
         worth = of_alpha[:, None] + of_depth[:, None] * t
         worth += tl.load(of_weights_ptr + i, mask=there, other=0.0)
-        worth += tl.sum(of_seen[:, None, :] * value, 2)
-        share = weight * worth
-        later = behind[:, None] + tl.cumsum(share, 1, reverse=True) - share
+        worth += tl.sum(of_sums[:, None, :] * value, 2)
+        contribution = weight * worth
+        later = behind[:, None] + tl.cumsum(contribution, 1, reverse=True) - contribution
         tl.store(of_density_ptr + i, dt * (after * worth - later), mask=there)
-        tl.store(of_values_ptr + at, weight[:, :, None] * of_seen[:, None, :], mask=in_values)
-        behind += tl.sum(share, 1)
+        tl.store(of_values_ptr + at, weight[:, :, None] * of_sums[:, None, :], mask=in_values)
+        behind += tl.sum(contribution, 1)

@@ -24,7 +24,7 @@ ONE, THREE, FIVE = np.float32(1), np.float32(3), np.float32(5)
 
 @loop
 def frequency_gradient(encoded, octaves, upstream, gradient):
-    """From the encoding itself: the sine's slope is the cosine beside it."""
+    """From the encoding itself: the sine's derivative is the cosine beside it."""
     n, d = gradient.shape
     for task in prange((n + CHUNK - 1) // CHUNK):
         for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):

@@ -1,4 +1,4 @@
-"""The head's rays on CPU cores, from the camera to colour and remaining light.
+"""The head's rays on CPU cores, from the camera to color and transmittance.
 
 Every worker takes tiles of pixels until none is left. It keeps a pool of rays of which each gives
 one sample at a time; a ray that has become opaque leaves the pool for one that waits, so that no
@@ -35,11 +35,11 @@ class HeadNet(NamedTuple):
         low, per_unit: corner of the fields' box, and one over its size.
         to_ambient, ambient_hidden, to_coordinate: of the ambient network.
         to_sigma, sigma_hidden, to_density: of the density network.
-        to_color, to_rgb: of the colour network, the density network's last layer included; after
+        to_color, to_rgb: of the color network, the density network's last layer included; after
             the hidden units it reads the harmonics of the ray's direction.
         of_code, of_eye, of_appearance: what a frame's audio, eyes and appearance add to the first
             layers, [1, H].
-        of_nothing: zeros, likewise.
+        zeros: of nothing, likewise.
         degree: of the harmonics.
     """
 
@@ -56,7 +56,7 @@ class HeadNet(NamedTuple):
     of_code: Float[np.ndarray, "1 H"]
     of_eye: Float[np.ndarray, "1 H"]
     of_appearance: Float[np.ndarray, "1 H"]
-    of_nothing: Float[np.ndarray, "1 H"]
+    zeros: Float[np.ndarray, "1 H"]
     degree: int
 
 
@@ -66,12 +66,12 @@ class HeadPool(NamedTuple):
     Attributes:
         waiting: rays of a tile that are not yet in the pool: rows DX .. LAST below.
         begin: their first pieces, -1 for a ray without any; and scratch.
-        around: pairs of their harmonics.
+        view_pairs: pairs of their harmonics.
         scratch: for the harmonics, or three numbers, of every ray.
         ray, piece, left: number of the ray, of its sample, and of the samples it may still have.
         floats: rows DX .. below.
-        every, frame: rows 0, 1, ... P, and P times row 0.
-        lit: rows whose colour is seen.
+        numbers, frame: rows 0, 1, ... P, and P times row 0.
+        visible: rows whose color is seen.
         cell: in which the next piece of a ray lies; -1 beyond the box.
         place: of samples in the box, or of audio coordinates.
         rows, wide: of grids, see lookup.py.
@@ -81,15 +81,15 @@ class HeadPool(NamedTuple):
 
     waiting: Float[np.ndarray, "W 5 p"]
     begin: Int[np.ndarray, "W 2 p"]
-    around: UInt32[np.ndarray, "W words p"]
+    view_pairs: UInt32[np.ndarray, "W words p"]
     scratch: Float[np.ndarray, "W n p"]
     ray: Int[np.ndarray, "W P"]
     piece: Int[np.ndarray, "W P"]
     left: Int[np.ndarray, "W P"]
     floats: Float[np.ndarray, "W n P"]
-    every: Int[np.ndarray, " P"]
+    numbers: Int[np.ndarray, " P"]
     frame: Int[np.ndarray, " P"]
-    lit: Int[np.ndarray, "W P"]
+    visible: Int[np.ndarray, "W P"]
     cell: Int[np.ndarray, "W P"]
     place: Float[np.ndarray, "W 3 P"]
     rows: UInt32[np.ndarray, "W 8 P"]
@@ -99,41 +99,42 @@ class HeadPool(NamedTuple):
     second: UInt32[np.ndarray, "W P words"]
 
 
-# Rows of HeadPool.floats: a ray's direction, where it enters and leaves the box, the light that is
-# left, the colour so far, and of its sample the distance, the weight and the colour.
-DX, DY, DZ, FIRST, LAST, LIGHT, RED, T, WEIGHT, COLOR, N_FLOATS = 0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 14
+# Rows of HeadPool.floats: a ray's direction, where it enters and leaves the box, its transmittance
+# and color so far, and of its sample the distance, the weight and the color.
+DX, DY, DZ, FIRST, LAST, TRANSMITTANCE, RED = 0, 1, 2, 3, 4, 5, 6
+T, WEIGHT, COLOR, N_FLOATS = 9, 10, 11, 14
 
 
 @serial_loop
 def draw_head(
-    worker, camera, pose, tiles, nearest, farthest, taken, space, spatial, ambient, net, pool,
-    max_samples, stop, opaque, faint, light, color,
+    worker, camera, pose, tiles, nearest, farthest, tiles_taken, space, spatial, ambient, net, pool,
+    max_samples, stop, opaque, faint, transmittance, color,
 ):  # fmt: skip
-    """A worker's part of the colour [R, 3] and light [R] of the rays of a frame.
+    """A worker's part of the color [R, 3] and transmittance [R] of the rays of a frame.
 
     camera [R, 3]: directions in the camera's frame. tiles [tiles + 1]: first rays of the tiles.
-    nearest, farthest: see cull(). taken [1]: tiles that workers have taken, 0 at the start.
-    spatial, ambient: grids. stop: light below which a ray ends; what is below `opaque` is none.
-    faint: a weight whose colour cannot be seen.
+    nearest, farthest: see cull(). tiles_taken [1]: by workers, 0 at the start.
+    spatial, ambient: grids. stop: transmittance below which a ray ends; what is below `opaque` is
+    none. faint: a weight whose color cannot be seen.
     """
     ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
     waiting, rays, pieces = pool.waiting[worker], pool.ray[worker], pool.piece[worker]
     left, floats, second = pool.left[worker], pool.floats[worker], pool.second[worker]
     cells, empty = pool.cell[worker], space.empty.reshape(-1)
-    starts, around, scratch = pool.begin[worker], pool.around[worker], pool.scratch[worker]
-    n_words = len(around)
+    starts, view_pairs, scratch = pool.begin[worker], pool.view_pairs[worker], pool.scratch[worker]
+    n_words = len(view_pairs)
     of_view = second.shape[1] - n_words
     n, begin, at, end, tile, n_tiles = 0, 0, 0, 0, -1, len(tiles) - 1
     while True:
         while n < len(rays) and tile < n_tiles:  # let rays in
             if at == end:
-                tile = take(taken)
+                tile = take(tiles_taken)
                 if tile < n_tiles:
                     begin = at = tiles[tile]
                     end = tiles[tile + 1]
                     if nearest[tile] == FAR:
                         while at < end:
-                            light[at] = ONE
+                            transmittance[at] = ONE
                             color[at, 0] = color[at, 1] = color[at, 2] = ZERO
                             at += 1
                     else:
@@ -142,35 +143,35 @@ def draw_head(
                             space, ox, oy, oz, waiting, end - begin, nearest[tile], starts[0],
                             starts[1], scratch,
                         )  # fmt: skip
-                        _look_around(waiting, end - begin, net.degree, scratch, around)
+                        _encode_views(waiting, end - begin, net.degree, scratch, view_pairs)
                 continue
             i, w = at, at - begin
             at += 1
             piece = starts[0, w]
             if piece < 0:
-                light[i] = ONE
+                transmittance[i] = ONE
                 color[i, 0] = color[i, 1] = color[i, 2] = ZERO
                 continue
             rays[n], pieces[n], left[n] = i, piece, max_samples
             for row in range(LAST + 1):
                 floats[row, n] = waiting[row, w]
-            floats[LIGHT, n], floats[T, n] = ONE, middle(space, waiting[FIRST, w], piece)
+            floats[TRANSMITTANCE, n], floats[T, n] = ONE, middle(space, waiting[FIRST, w], piece)
             floats[RED, n] = floats[RED + 1, n] = floats[RED + 2, n] = ZERO
             for k in range(n_words):
-                second[n, of_view + k] = around[k, w]
+                second[n, of_view + k] = view_pairs[k, w]
             n += 1
         if n == 0:
             break
 
         _shade(worker, n, ox, oy, oz, space.step, spatial, ambient, net, pool, faint)
-        _look_ahead(space, ox, oy, oz, n, pieces, floats, cells)
+        _next_cells(space, ox, oy, oz, n, pieces, floats, cells)
 
-        kept = 0
-        while kept < n:
-            s = kept
-            dimmed, piece = floats[LIGHT, s], -1
+        passed = 0
+        while passed < n:
+            s = passed
+            remaining, piece = floats[TRANSMITTANCE, s], -1
             left[s] -= 1
-            if dimmed > stop and left[s] > 0 and cells[s] >= 0:
+            if remaining > stop and left[s] > 0 and cells[s] >= 0:
                 piece = pieces[s] + 1
                 if empty[cells[s]]:
                     piece = next_sample(
@@ -179,14 +180,14 @@ def draw_head(
                     )  # fmt: skip
             if piece >= 0:
                 pieces[s], floats[T, s] = piece, middle(space, floats[FIRST, s], piece)
-                kept += 1
+                passed += 1
                 continue
             # What is behind an opaque surface looks like the surface.
-            share = ONE / (ONE - dimmed) if dimmed <= opaque else ONE
+            gain = ONE / (ONE - remaining) if remaining <= opaque else ONE
             i = rays[s]
-            light[i] = ZERO if dimmed <= opaque else dimmed
+            transmittance[i] = ZERO if remaining <= opaque else remaining
             for channel in range(3):
-                color[i, channel] = share * floats[RED + channel, s]
+                color[i, channel] = gain * floats[RED + channel, s]
             # The last ray takes its place, its sample still to be counted.
             n -= 1
             rays[s], pieces[s], left[s], cells[s] = rays[n], pieces[n], left[n], cells[n]
@@ -210,7 +211,7 @@ def _aim(space, camera, pose, begin, n, farthest, waiting):
 
 
 @inlined
-def _look_around(waiting, n, degree, harmonics, pairs):
+def _encode_views(waiting, n, degree, harmonics, pairs):
     """Pairs of the harmonics of n rays; behind the last harmonic of an odd number lie zeros."""
     for w in range(n):
         harmonics_of(waiting[DX, w], waiting[DY, w], waiting[DZ, w], degree, harmonics[:, w])
@@ -220,7 +221,7 @@ def _look_around(waiting, n, degree, harmonics, pairs):
 
 
 @inlined
-def _look_ahead(space, ox, oy, oz, n, pieces, floats, cells):
+def _next_cells(space, ox, oy, oz, n, pieces, floats, cells):
     """The cells of the next pieces of n rays."""
     sx, sy, sz = space.per_unit[0], space.per_unit[1], space.per_unit[2]
     px, py, pz = (ox - space.low[0]) * sx, (oy - space.low[1]) * sy, (oz - space.low[2]) * sz
@@ -239,11 +240,11 @@ def _look_ahead(space, ox, oy, oz, n, pieces, floats, cells):
 
 @serial_loop
 def _shade(worker, n, ox, oy, oz, step, spatial, ambient, net, pool, faint):
-    """Take the light and add the colour of a sample of the pool's first n rays."""
+    """Take the transmittance and add the color of a sample of the pool's first n rays."""
     floats, place = pool.floats[worker], pool.place[worker]
     rows, wide = pool.rows[worker], pool.wide[worker]
     features, first, second = pool.features[worker], pool.first[worker], pool.second[worker]
-    every, frame, lit = pool.every, pool.frame, pool.lit[worker]
+    index, frame, visible = pool.numbers, pool.frame, pool.visible[worker]
     across, of_first, of_second = features.shape[1], first.shape[1], second.shape[1]
     low, per_unit = net.low, net.per_unit
     for s in range(n):
@@ -253,36 +254,36 @@ def _shade(worker, n, ox, oy, oz, step, spatial, ambient, net, pool, faint):
         place[2, s] = unit((oz + t * floats[DZ, s] - low[2]) * per_unit[2])
     encode_space(place, n, spatial, rows, wide, features, 0)
     layer(
-        features, 0, 1, across, every, n, net.to_ambient, net.of_code, frame, first, 0, None, None
+        features, 0, 1, across, index, n, net.to_ambient, net.of_code, frame, first, 0, None, None
     )
     layer(
-        first, 0, of_first, 1, every, n, net.ambient_hidden, net.of_nothing, frame, second, 0,
+        first, 0, of_first, 1, index, n, net.ambient_hidden, net.zeros, frame, second, 0,
         net.to_coordinate, place,
     )  # fmt: skip
     for s in range(n):
         place[0, s] = unit((tanh(place[0, s]) + ONE) / TWO)
         place[1, s] = unit((tanh(place[1, s]) + ONE) / TWO)
     encode_plane(place, n, ambient, rows, wide, features, len(spatial.scales))
-    layer(features, 0, 1, across, every, n, net.to_sigma, net.of_eye, frame, first, 0, None, None)
+    layer(features, 0, 1, across, index, n, net.to_sigma, net.of_eye, frame, first, 0, None, None)
     weight, values = floats[WEIGHT], floats[COLOR : COLOR + 3]
     layer(
-        first, 0, of_first, 1, every, n, net.sigma_hidden, net.of_nothing, frame, second, 0,
+        first, 0, of_first, 1, index, n, net.sigma_hidden, net.zeros, frame, second, 0,
         net.to_density, floats[WEIGHT : WEIGHT + 1],
     )  # fmt: skip
     for s in range(n):
         through = exp(-exp(min(weight[s], LARGEST)) * step)
-        weight[s] = floats[LIGHT, s] * (ONE - through)
-        floats[LIGHT, s] *= through
+        weight[s] = floats[TRANSMITTANCE, s] * (ONE - through)
+        floats[TRANSMITTANCE, s] *= through
     m = 0
     for s in range(n):
-        lit[m] = s
+        visible[m] = s
         m += weight[s] > faint
     layer(
         second,
         0,
         of_second,
         1,
-        lit,
+        visible,
         m,
         net.to_color,
         net.of_appearance,
@@ -296,4 +297,4 @@ def _shade(worker, n, ox, oy, oz, step, spatial, ambient, net, pool, faint):
         for i in range(m):
             values[channel, i] = sigmoid(values[channel, i])
         for i in range(m):
-            floats[RED + channel, lit[i]] += weight[lit[i]] * values[channel, i]
+            floats[RED + channel, visible[i]] += weight[visible[i]] * values[channel, i]

@@ -31,8 +31,8 @@ class TorsoNet(NamedTuple):
         to_deform, deform_hidden, to_offset: of the deformation network.
         to_torso, torso_hidden, to_color: of the torso's network; alpha comes before RGB.
         deform_of_frame, torso_of_frame: what a frame adds to the first layers.
-        deform_of_nothing, torso_of_nothing: zeros, likewise.
-        motion: shift, and cosine and sine of the turn.
+        deform_zeros, torso_zeros: zeros, likewise.
+        motion: shift, and cosine and sine of the rotation.
         shrink, octaves: see fields/torso.py.
     """
 
@@ -44,8 +44,8 @@ class TorsoNet(NamedTuple):
     to_color: Float[np.ndarray, "4 I"]
     deform_of_frame: Float[np.ndarray, "1 H"]
     torso_of_frame: Float[np.ndarray, "1 I"]
-    deform_of_nothing: Float[np.ndarray, "1 H"]
-    torso_of_nothing: Float[np.ndarray, "1 I"]
+    deform_zeros: Float[np.ndarray, "1 H"]
+    torso_zeros: Float[np.ndarray, "1 I"]
     motion: Float[np.ndarray, 4]
     shrink: np.float32
     octaves: int
@@ -56,7 +56,7 @@ class TorsoPool(NamedTuple):
 
     Attributes:
         pixel: their numbers.
-        every, frame: rows 0, 1, ... P, and P times row 0.
+        numbers, frame: rows 0, 1, ... P, and P times row 0.
         floats: rows of X, Y, ... below.
         place, rows, wide: of grids, see lookup.py.
         features: of the grid, then of the encoded point, [words, P].
@@ -64,7 +64,7 @@ class TorsoPool(NamedTuple):
     """
 
     pixel: Int[np.ndarray, "W P"]
-    every: Int[np.ndarray, " P"]
+    numbers: Int[np.ndarray, " P"]
     frame: Int[np.ndarray, " P"]
     floats: Float[np.ndarray, "W n P"]
     place: Float[np.ndarray, "W 2 P"]
@@ -75,55 +75,58 @@ class TorsoPool(NamedTuple):
     second: UInt32[np.ndarray, "W P words"]
 
 
-# Rows of TorsoPool.floats: a point, its sines and cosines; later, the torso's alpha and colour.
+# Rows of TorsoPool.floats: a point, its sines and cosines; later, the torso's alpha and color.
 X, SIN_X, COS_X, N_FLOATS = 0, 2, 4, 6
 ALPHA = 0  # where layer() puts the network's outputs
 
 
 @serial_loop
 def draw_torso(
-    worker, xy, tiles, taken, grid, net, pool, needed, unseen, light, color, behind, order, image
-):
+    worker, xy, tiles, tiles_taken, grid, net, pool, needed, unseen, transmittance, color, behind,
+    order, image,
+):  # fmt: skip
     """A worker's part of the image [R, 3]: the head over the torso over `behind`.
 
     xy [R, 2]: pixels in [-1, 1]^2, in the order of their rays; order [R]: their numbers in the
-    image. tiles, taken: see draw_head(). grid: of the deformed image plane. needed [R]: where the
-    torso is. unseen: light below which it cannot be seen. light [R], color [R, 3]: of the head.
-    behind [R, 3]: 8-bit colours.
+    image. tiles, tiles_taken: see draw_head(). grid: of the deformed image plane. needed [R]: where
+    the torso is. unseen: transmittance below which it cannot be seen. transmittance [R],
+    color [R, 3]: of the head. behind [R, 3]: 8-bit colors.
     """
     pixels, floats = pool.pixel[worker], pool.floats[worker]
-    n_tiles, tile, waiting, end = len(tiles) - 1, -1, 0, 0
+    n_tiles, tile, next_pixel, end = len(tiles) - 1, -1, 0, 0
     while tile < n_tiles:
         n = 0
         while n < len(pixels) and tile < n_tiles:
-            if waiting == end:
-                tile = take(taken)
+            if next_pixel == end:
+                tile = take(tiles_taken)
                 if tile < n_tiles:
-                    waiting, end = tiles[tile], tiles[tile + 1]
+                    next_pixel, end = tiles[tile], tiles[tile + 1]
                 continue
-            if needed[waiting] and light[waiting] > unseen:
-                pixels[n] = waiting
+            if needed[next_pixel] and transmittance[next_pixel] > unseen:
+                pixels[n] = next_pixel
                 n += 1
             else:
-                _finish(waiting, ZERO, ZERO, ZERO, ZERO, light, color, behind, order, image)
-            waiting += 1
+                _finish(
+                    next_pixel, ZERO, ZERO, ZERO, ZERO, transmittance, color, behind, order, image
+                )
+            next_pixel += 1
         _shade(worker, n, xy, grid, net, pool)
         for i in range(n):
             alpha = floats[ALPHA, i]
             _finish(
                 pixels[i], alpha, floats[ALPHA + 1, i], floats[ALPHA + 2, i], floats[ALPHA + 3, i],
-                light, color, behind, order, image,
+                transmittance, color, behind, order, image,
             )  # fmt: skip
 
 
 @inlined
-def _finish(i, alpha, red, green, blue, light, color, behind, order, image):
-    """A pixel of the image: the head over the torso's straight colour over what is behind."""
+def _finish(i, alpha, red, green, blue, transmittance, color, behind, order, image):
+    """A pixel of the image: the head over the torso's straight color over what is behind."""
     scale = np.float32(255)
-    back, dimmed, place = ONE - alpha, light[i], order[i]
-    r = color[i, 0] + dimmed * (alpha * red + back * behind[i, 0] / scale)
-    g = color[i, 1] + dimmed * (alpha * green + back * behind[i, 1] / scale)
-    b = color[i, 2] + dimmed * (alpha * blue + back * behind[i, 2] / scale)
+    back, remaining, place = ONE - alpha, transmittance[i], order[i]
+    r = color[i, 0] + remaining * (alpha * red + back * behind[i, 0] / scale)
+    g = color[i, 1] + remaining * (alpha * green + back * behind[i, 1] / scale)
+    b = color[i, 2] + remaining * (alpha * blue + back * behind[i, 2] / scale)
     image[place, 0] = np.uint8(unit(r) * scale + np.float32(0.5))
     image[place, 1] = np.uint8(unit(g) * scale + np.float32(0.5))
     image[place, 2] = np.uint8(unit(b) * scale + np.float32(0.5))
@@ -131,8 +134,8 @@ def _finish(i, alpha, red, green, blue, light, color, behind, order, image):
 
 @serial_loop
 def _shade(worker, n, xy, grid, net, pool):
-    """Alpha and colour of the torso at n pixels."""
-    pixels, floats, every, frame = pool.pixel[worker], pool.floats[worker], pool.every, pool.frame
+    """Alpha and color of the torso at n pixels."""
+    pixels, floats, index, frame = pool.pixel[worker], pool.floats[worker], pool.numbers, pool.frame
     place, rows, wide = pool.place[worker], pool.rows[worker], pool.wide[worker]
     features, first, second = pool.features[worker], pool.first[worker], pool.second[worker]
     across, wide_row, n_levels = features.shape[1], first.shape[1], len(grid.scales)
@@ -144,11 +147,11 @@ def _shade(worker, n, xy, grid, net, pool):
     _encode_points(floats, n, net.octaves, features, n_levels)
     start = n_levels * across
     layer(
-        features, start, 1, across, every, n, net.to_deform, net.deform_of_frame, frame, first, 0,
+        features, start, 1, across, index, n, net.to_deform, net.deform_of_frame, frame, first, 0,
         None, None,
     )  # fmt: skip
     layer(
-        first, 0, wide_row, 1, every, n, net.deform_hidden, net.deform_of_nothing, frame, second, 0,
+        first, 0, wide_row, 1, index, n, net.deform_hidden, net.deform_zeros, frame, second, 0,
         net.to_offset, place,
     )  # fmt: skip
     for axis in range(2):
@@ -160,7 +163,7 @@ def _shade(worker, n, xy, grid, net, pool):
         0,
         1,
         across,
-        every,
+        index,
         n,
         net.to_torso,
         net.torso_of_frame,
@@ -171,7 +174,7 @@ def _shade(worker, n, xy, grid, net, pool):
         None,
     )
     layer(
-        first, 0, wide_row, 1, every, n, net.torso_hidden, net.torso_of_nothing, frame, second, 0,
+        first, 0, wide_row, 1, index, n, net.torso_hidden, net.torso_zeros, frame, second, 0,
         net.to_color, floats,
     )  # fmt: skip
     for output in range(4):

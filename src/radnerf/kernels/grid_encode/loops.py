@@ -210,9 +210,9 @@ def table_gradient3(
 
 
 @inlined
-def _passes(x, slope):
-    """The slope inside the box, none where clamping holds x still."""
-    return slope if np.float32(0) <= x <= np.float32(1) else np.float32(0)
+def _inside(x, gradient):
+    """The gradient inside the box, none where clamping holds x still."""
+    return gradient if np.float32(0) <= x <= np.float32(1) else np.float32(0)
 
 
 @loop
@@ -224,10 +224,10 @@ def x_gradient1(x, upstream, table, features, scales, firsts, masks, strides, ha
             scale, first, mask = scales[level], firsts[level], masks[level]
             for i in range(task * CHUNK, min(n, (task + 1) * CHUNK)):
                 i0, i1, _ = _around1(x, i, scale, first, mask, strides[level])
-                slope = np.float32(0)
+                total = np.float32(0)
                 for f in range(width):
-                    slope += upstream[i, level * width + f] * scale * (table[i1, f] - table[i0, f])
-                gradient[i, 0] += _passes(x[i, 0], slope)
+                    total += upstream[i, level * width + f] * scale * (table[i1, f] - table[i0, f])
+                gradient[i, 0] += _inside(x[i, 0], total)
 
 
 @loop
@@ -250,8 +250,8 @@ def x_gradient2(x, upstream, table, features, scales, firsts, masks, strides, ha
                     t11 += u * table[i11, f]
                 e0 = np.float32(1) - f0
                 e1 = np.float32(1) - f1
-                gradient[i, 0] += _passes(x[i, 0], e1 * (t10 - t00) + f1 * (t11 - t01))
-                gradient[i, 1] += _passes(x[i, 1], e0 * (t01 - t00) + f0 * (t11 - t10))
+                gradient[i, 0] += _inside(x[i, 0], e1 * (t10 - t00) + f1 * (t11 - t01))
+                gradient[i, 1] += _inside(x[i, 1], e0 * (t01 - t00) + f0 * (t11 - t10))
 
 
 @loop
@@ -279,17 +279,17 @@ def x_gradient3(x, upstream, table, features, scales, firsts, masks, strides, ha
                 e0 = np.float32(1) - f0
                 e1 = np.float32(1) - f1
                 e2 = np.float32(1) - f2
-                gradient[i, 0] += _passes(
+                gradient[i, 0] += _inside(
                     x[i, 0],
                     e2 * (e1 * (t100 - t000) + f1 * (t110 - t010))
                     + f2 * (e1 * (t101 - t001) + f1 * (t111 - t011)),
                 )
-                gradient[i, 1] += _passes(
+                gradient[i, 1] += _inside(
                     x[i, 1],
                     e2 * (e0 * (t010 - t000) + f0 * (t110 - t100))
                     + f2 * (e0 * (t011 - t001) + f0 * (t111 - t101)),
                 )
-                gradient[i, 2] += _passes(
+                gradient[i, 2] += _inside(
                     x[i, 2],
                     e1 * (e0 * (t001 - t000) + f0 * (t101 - t100))
                     + f1 * (e0 * (t011 - t010) + f0 * (t111 - t110)),

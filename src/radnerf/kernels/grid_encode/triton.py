@@ -245,11 +245,11 @@ def _x_gradient(
                 g1 += _signed(worth, corner >> 1 & 1) * p0
             else:
                 g0 += _signed(worth, corner & 1)
-    _store_slope(gradient_ptr + i * DIM, x0, g0, inside)
+    _store_gradient(gradient_ptr + i * DIM, x0, g0, inside)
     if DIM > 1:
-        _store_slope(gradient_ptr + i * DIM + 1, x1, g1, inside)
+        _store_gradient(gradient_ptr + i * DIM + 1, x1, g1, inside)
     if DIM == 3:
-        _store_slope(gradient_ptr + i * DIM + 2, x2, g2, inside)
+        _store_gradient(gradient_ptr + i * DIM + 2, x2, g2, inside)
 
 
 @jit
@@ -258,6 +258,6 @@ def _signed(worth, UPPER: tl.constexpr):
 
 
 @jit
-def _store_slope(pointer, x, slope, inside):
-    """The slope inside the box, none where clamping holds x still."""
-    tl.store(pointer, tl.where((x >= 0) & (x <= 1), slope, 0.0), mask=inside)
+def _store_gradient(pointer, x, gradient, inside):
+    """The gradient inside the box, none where clamping holds x still."""
+    tl.store(pointer, tl.where((x >= 0) & (x <= 1), gradient, 0.0), mask=inside)

@@ -18,7 +18,7 @@ def march(
     step: float,
     max_samples: int,
     jitter: Float[Tensor, " n"] | None = None,
-    room: int | None = None,
+    capacity: int | None = None,
     backend: str | None = None,
 ) -> Samples:
     """The first max_samples samples of each ray, on its lattice, whose cell is occupied.
@@ -29,13 +29,15 @@ def march(
     Not differentiable. RAD-NeRF section 3.3.
 
     Args:
-        room: for so many samples, whatever there are, so that a GPU's host need not wait to be told
-            their number: rays whose samples do not fit have none, and what is left over are samples
-            of no length behind the last ray's, in cell 0. None makes room for exactly as many.
+        capacity: for so many samples, whatever there are, so that a GPU's host need not wait to be
+            told their number: rays whose samples do not fit have none, and what is left over are
+            samples of no length behind the last ray's, in cell 0. None counts them.
     """
     if step <= 0:
         raise ValueError(f"march: the step must be positive, not {step}")
     module = pick("march", backend, origins, directions, occupancy, box, jitter)
     if len(origins) == 0:
-        room = None
-    return module.march(origins, directions, occupancy, box, near, step, max_samples, jitter, room)
+        capacity = None
+    return module.march(
+        origins, directions, occupancy, box, near, step, max_samples, jitter, capacity
+    )

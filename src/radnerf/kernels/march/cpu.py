@@ -19,7 +19,7 @@ def march(
     step: float,
     max_samples: int,
     jitter: Tensor | None,
-    room: int | None,
+    capacity: int | None,
 ) -> Samples:
     from radnerf.kernels.march import loops
     from radnerf.kernels.numba_runtime import run
@@ -38,4 +38,4 @@ def march(
     t, (ray, cell) = torch.empty(total), torch.empty(2, total, dtype=torch.long)
     run(loops.pack, found, cells, offsets, t, ray, cell)
     samples = Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets, cell=cell)
-    return fitted(samples, room)
+    return fitted(samples, capacity)

@@ -61,8 +61,8 @@ def walk(origins, directions, jitter, occupancy, box, near, step, found, cells, 
             first, last = _span(ray, origins, directions, box, near)
             ox, oy, oz = origins[ray, 0], origins[ray, 1], origins[ray, 2]
             dx, dy, dz = directions[ray, 0], directions[ray, 1], directions[ray, 2]
-            shift, kept, piece = jitter[ray], 0, np.int32(0)
-            while kept < most and first + (np.float32(piece) + shift) * step < last:
+            shift, count, piece = jitter[ray], 0, np.int32(0)
+            while count < most and first + (np.float32(piece) + shift) * step < last:
                 for k in range(PIECES):
                     x = first + (np.float32(piece + np.int32(k)) + shift) * step
                     t[k] = x
@@ -72,11 +72,11 @@ def walk(origins, directions, jitter, occupancy, box, near, step, found, cells, 
                         + _cell(oz, dz, x, box[0, 2], perz, topz)
                     )
                 for k in range(PIECES):
-                    if kept < most and occupied[cell[k]] and t[k] < last:
-                        found[ray, kept], cells[ray, kept] = t[k], cell[k]
-                        kept += 1
+                    if count < most and occupied[cell[k]] and t[k] < last:
+                        found[ray, count], cells[ray, count] = t[k], cell[k]
+                        count += 1
                 piece += np.int32(PIECES)
-            counts[ray] = kept
+            counts[ray] = count
 
 
 @exact_loop

@@ -24,7 +24,7 @@ def march(
     step: float,
     max_samples: int,
     jitter: Tensor | None,
-    room: int | None,
+    capacity: int | None,
 ) -> Samples:
     origins, directions = origins.detach(), directions.detach()
     if jitter is None:
@@ -51,18 +51,18 @@ def march(
     torch.cumsum(counts, 0, out=offsets[1:])
     ray = torch.repeat_interleave(counts, output_size=len(t))
     samples = Samples(t=t, dt=torch.full_like(t, step), ray=ray, offsets=offsets, cell=cell)
-    return fitted(samples, room)
+    return fitted(samples, capacity)
 
 
-def fitted(samples: Samples, room: int | None) -> Samples:
-    """Samples in so much room; see march()."""
-    if room is None:
+def fitted(samples: Samples, capacity: int | None) -> Samples:
+    """Samples in that capacity; see march()."""
+    if capacity is None:
         return samples
     offsets = samples.offsets
-    n = int(offsets[offsets <= room].max())
+    n = int(offsets[offsets <= capacity].max())
 
     def filled(values: Tensor, filler: int) -> Tensor:
-        return torch.cat([values[:n], values.new_full((room - n,), filler)])
+        return torch.cat([values[:n], values.new_full((capacity - n,), filler)])
 
     return Samples(
         t=filled(samples.t, 0),
@@ -95,7 +95,7 @@ def _march_chunk(
     step: float,
     max_samples: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances of the kept samples, ray by ray, their number [n], and their cells."""
+    """Distances of the samples, ray by ray, their number [n], and their cells."""
     longest = (last - first).amax().item() if len(first) else 0.0
     pieces = torch.arange(max(int(longest / step) + 2, 0), device=origins.device)
     t = first[:, None] + (pieces + jitter[:, None]) * step
@@ -105,6 +105,6 @@ def _march_chunk(
     cell = ((point - box[0]) * cells_per_unit).long().clamp(min=torch.zeros_like(resolution))
     cell = torch.minimum(cell, resolution - 1)
     flat = (cell[..., 0] * occupancy.shape[1] + cell[..., 1]) * occupancy.shape[2] + cell[..., 2]
-    keep = (t < last[:, None]) & occupancy.reshape(-1)[flat]
-    keep &= keep.cumsum(1) <= max_samples
-    return t[keep], keep.sum(1), flat[keep]
+    within = (t < last[:, None]) & occupancy.reshape(-1)[flat]
+    within &= within.cumsum(1) <= max_samples
+    return t[within], within.sum(1), flat[within]

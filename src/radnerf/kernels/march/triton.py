@@ -31,7 +31,7 @@ def march(
     step: float,
     max_samples: int,
     jitter: Tensor | None,
-    room: int | None,
+    capacity: int | None,
 ) -> Samples:
     inputs = [v.detach().contiguous() for v in (origins, directions, occupancy, box)]
     inputs.append(origins.new_full((len(origins),), 0.5) if jitter is None else jitter.contiguous())
@@ -47,15 +47,15 @@ def march(
     offsets = torch.zeros(n + 1, dtype=torch.long, device=device)
     launch(_walk, grid, *inputs, offsets, None, None, None, *limits, WRITES=False, **sizes)
     offsets.cumsum_(0)
-    if room is None:
-        room = int(offsets[-1])
-        dt = origins.new_full((room,), step)
+    if capacity is None:
+        capacity = int(offsets[-1])
+        dt = origins.new_full((capacity,), step)
     else:
-        end = torch.where(offsets <= room, offsets, 0).amax()
+        end = torch.where(offsets <= capacity, offsets, 0).amax()
         offsets = torch.minimum(offsets, end)
-        dt = step * (torch.arange(room, device=device) < end).to(origins.dtype)
-    t = origins.new_zeros(room)
-    ray = torch.full((room,), n - 1, dtype=torch.long, device=device)
+        dt = step * (torch.arange(capacity, device=device) < end).to(origins.dtype)
+    t = origins.new_zeros(capacity)
+    ray = torch.full((capacity,), n - 1, dtype=torch.long, device=device)
     cell = torch.zeros_like(ray)
     launch(_walk, grid, *inputs, offsets, t, ray, cell, *limits, WRITES=True, **sizes)
     return Samples(t=t, dt=dt, ray=ray, offsets=offsets, cell=cell)
@@ -102,7 +102,7 @@ def _walk(
     RX: tl.constexpr, RY: tl.constexpr, RZ: tl.constexpr,
     BLOCK: tl.constexpr, PIECES: tl.constexpr, WRITES: tl.constexpr,
 ):  # fmt: skip
-    """Counts the samples of ray i into offsets[i + 1], or writes those for which there is room."""
+    """Counts the samples of ray i into offsets[i + 1], or writes those within the capacity."""
     ray = points_of_program(BLOCK)
     inside = ray < n
     ox, oy, oz = _load3(origins_ptr + ray * 3, inside)
@@ -124,7 +124,7 @@ def _walk(
         begin = tl.load(offsets_ptr + ray, mask=inside, other=0)
         end = tl.load(offsets_ptr + ray + 1, mask=inside, other=0)
         last = tl.where(begin < end, last, float("-inf"))
-    kept = tl.zeros((BLOCK,), tl.int32)
+    count = tl.zeros((BLOCK,), tl.int32)
     start = 0
     going = tl.max((first + jitter * step < last).to(tl.int32), 0)
     while going > 0:
@@ -136,16 +136,16 @@ def _walk(
         cz = _cell(oz, dz, t, lowz, highz, RZ)
         cell = (cx.to(tl.int64) * RY + cy) * RZ + cz
         occupied = tl.load(occupancy_ptr + cell, mask=ahead, other=0).to(tl.int32)
-        rank = kept[:, None] + tl.cumsum(occupied, 1)
+        rank = count[:, None] + tl.cumsum(occupied, 1)
         if WRITES:
             keep = (occupied > 0) & (rank <= max_samples)
             slot = begin[:, None] + rank - 1
             tl.store(t_ptr + slot, t, mask=keep)
             tl.store(ray_ptr + slot, ray[:, None] + tl.zeros_like(slot), mask=keep)
             tl.store(cell_ptr + slot, cell, mask=keep)
-        kept = tl.minimum(kept + tl.sum(occupied, 1), max_samples)
+        count = tl.minimum(count + tl.sum(occupied, 1), max_samples)
         start += PIECES
-        more = (first + (start + jitter) * step < last) & (kept < max_samples)
+        more = (first + (start + jitter) * step < last) & (count < max_samples)
         going = tl.max(more.to(tl.int32), 0)
     if not WRITES:
-        tl.store(offsets_ptr + ray + 1, kept.to(tl.int64), mask=inside)
+        tl.store(offsets_ptr + ray + 1, count.to(tl.int64), mask=inside)

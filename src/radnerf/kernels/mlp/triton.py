@@ -104,27 +104,27 @@ class _Mlp(torch.autograd.Function):
         entering = [x.to(dtype), *activations]
         of_weights: list[Tensor | None] = [None] * len(weights)
         of_x = of_bias = None
-        slope = upstream.to(dtype)
+        gradient = upstream.to(dtype)
         for layer in reversed(range(len(weights))):
             if wants_weights[layer]:
-                of_weights[layer] = (slope.T @ entering[layer]).to(weights[layer].dtype)
+                of_weights[layer] = (gradient.T @ entering[layer]).to(weights[layer].dtype)
             if layer:
-                slope = slope @ matrix[layer]
-                slope = torch.ops.aten.threshold_backward(slope, entering[layer], 0)
+                gradient = gradient @ matrix[layer]
+                gradient = torch.ops.aten.threshold_backward(gradient, entering[layer], 0)
         if wants_bias:
-            of_bias = _sums_of_frames(slope, frame, len(frame_bias)).to(frame_bias.dtype)
+            of_bias = _sums_of_frames(gradient, frame, len(frame_bias)).to(frame_bias.dtype)
         if wants_x:
-            of_x = (slope @ matrix[0]).to(x.dtype)
+            of_x = (gradient @ matrix[0]).to(x.dtype)
         return of_x, of_bias, None, *of_weights
 
 
-def _sums_of_frames(slope: Tensor, frame: Tensor, frames: int) -> Tensor:
-    """Rows of slope added up by frame [frames, width]."""
+def _sums_of_frames(gradient: Tensor, frame: Tensor, frames: int) -> Tensor:
+    """Rows of a gradient added up by frame [frames, width]."""
     if frames <= MAX_FRAME_COLUMNS:
         is_frame = frame == torch.arange(frames, device=frame.device)[:, None]
-        return is_frame.to(slope.dtype) @ slope
-    total = slope.new_zeros(frames, slope.shape[1], dtype=torch.float32)
-    return total.index_add_(0, frame, slope.float())
+        return is_frame.to(gradient.dtype) @ gradient
+    total = gradient.new_zeros(frames, gradient.shape[1], dtype=torch.float32)
+    return total.index_add_(0, frame, gradient.float())
 
 
 @jit

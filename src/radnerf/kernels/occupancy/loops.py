@@ -24,7 +24,7 @@ def cells_of(points, low, width, shape, cells):
 
 @serial_loop
 def raise_cells(value, cell, weight, settled, decay, before):
-    """On one core, for samples share cells. before [m]: room for the values from before."""
+    """On one core, for samples have cells in common. before [m]: scratch, for the old values."""
     for i in range(len(cell)):
         before[i] = value[cell[i]]
     for i in range(len(cell)):

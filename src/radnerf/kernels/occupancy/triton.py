@@ -26,7 +26,7 @@ def raise_cells(value: Tensor, cell: Tensor, weight: Tensor, settled: Tensor, de
 
 @jit
 def _fade(value_ptr, cell_ptr, before_ptr, settled_ptr, n, decay, BLOCK: tl.constexpr):
-    """Samples that share a cell write the same."""
+    """Samples of one cell write the same."""
     i = points_of_program(BLOCK)
     settled = tl.load(settled_ptr + i, mask=i < n, other=0).to(tl.int1)
     before = tl.load(before_ptr + i, mask=settled, other=0.0)

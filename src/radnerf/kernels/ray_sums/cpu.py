@@ -14,8 +14,8 @@ def sums_before(values: Tensor, samples: Samples) -> Tensor:
     return _Sums.apply(values, samples.offsets)
 
 
-def spread(weights: Tensor, samples: Samples) -> Tensor:
-    return _Spread.apply(weights, samples.t, samples.dt, samples.offsets)
+def distortion(weights: Tensor, samples: Samples) -> Tensor:
+    return _Distortion.apply(weights, samples.t, samples.dt, samples.offsets)
 
 
 class _Sums(torch.autograd.Function):
@@ -38,7 +38,7 @@ class _Sums(torch.autograd.Function):
         return sums, None
 
 
-class _Spread(torch.autograd.Function):
+class _Distortion(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights: Tensor, t: Tensor, dt: Tensor, offsets: Tensor) -> Tensor:
         from radnerf.kernels.numba_runtime import run
@@ -47,7 +47,7 @@ class _Spread(torch.autograd.Function):
         inputs = [v.detach().contiguous() for v in (weights, t, dt, offsets)]
         ctx.save_for_backward(*inputs)
         of_rays = torch.empty(len(offsets) - 1)
-        run(loops.spread, *inputs, of_rays)
+        run(loops.distortion, *inputs, of_rays)
         return of_rays
 
     @staticmethod
@@ -56,5 +56,5 @@ class _Spread(torch.autograd.Function):
         from radnerf.kernels.ray_sums import loops
 
         gradient = torch.zeros(len(ctx.saved_tensors[0]))
-        run(loops.of_spread, *ctx.saved_tensors, upstream.contiguous(), gradient)
+        run(loops.distortion_gradient, *ctx.saved_tensors, upstream.contiguous(), gradient)
         return gradient, None, None, None

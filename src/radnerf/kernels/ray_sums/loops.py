@@ -33,7 +33,7 @@ def behind(values, offsets, sums):
 
 
 @loop
-def spread(weights, t, dt, offsets, of_rays):
+def distortion(weights, t, dt, offsets, of_rays):
     """Fills of_rays [n]."""
     for ray in prange(len(offsets) - 1):
         first = offsets[ray]
@@ -47,8 +47,8 @@ def spread(weights, t, dt, offsets, of_rays):
 
 
 @loop
-def of_spread(weights, t, dt, offsets, upstream, gradient):
-    """Backward of spread(): gradient [m], which starts at zero.
+def distortion_gradient(weights, t, dt, offsets, upstream, gradient):
+    """Backward of distortion(): gradient [m], which starts at zero.
 
     `weight` and `moment` are of the samples before one, less those of it and the ones behind it.
     """

@@ -18,7 +18,7 @@ def sums_before(values: Tensor, samples: Samples) -> Tensor:
     return torch.cat([sums, values.new_zeros(len(values) - n)])
 
 
-def spread(
+def distortion(
     weights: Tensor, samples: Samples, before: Callable[..., Tensor] = sums_before
 ) -> Tensor:
     start = samples.t[samples.offsets[samples.ray].clamp_max(max(0, len(samples.t) - 1))]

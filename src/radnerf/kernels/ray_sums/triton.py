@@ -23,8 +23,8 @@ def sums_before(values: Tensor, samples: Samples) -> Tensor:
     return _Sums.apply(values, samples.offsets)
 
 
-def spread(weights: Tensor, samples: Samples) -> Tensor:
-    return reference.spread(weights, samples, sums_before)
+def distortion(weights: Tensor, samples: Samples) -> Tensor:
+    return reference.distortion(weights, samples, sums_before)
 
 
 class _Sums(torch.autograd.Function):

@@ -33,10 +33,10 @@ def _adder(width):
 
             data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
             where = builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer())
-            share = builder.fmul(
+            product = builder.fmul(
                 filled(arguments[3 : 3 + width]), filled(width * [arguments[2]]), flags=["contract"]
             )
-            total = builder.fadd(builder.load(where, align=4), share, flags=["contract"])
+            total = builder.fadd(builder.load(where, align=4), product, flags=["contract"])
             builder.store(total, where, align=4)
 
         return types.void(array, types.int64, *(types.float32,) * 5), generate
@@ -48,14 +48,14 @@ _add_two, _add_four = _adder(2), _adder(4)
 
 
 @inlined
-def _scatter(out, row, next_row, weight, share, u, v):
+def _scatter(out, row, next_row, weight, fraction, u, v):
     """Add to two neighbours along the first axis, which mostly are neighbours in the table."""
-    rest = ONE - share
+    rest = ONE - fraction
     if next_row == row + np.uint32(1):
-        _add_four(out, 2 * np.int64(row), weight, rest * u, rest * v, share * u, share * v)
+        _add_four(out, 2 * np.int64(row), weight, rest * u, rest * v, fraction * u, fraction * v)
     else:
         _add_two(out, 2 * np.int64(row), weight, rest * u, rest * v, u, v)
-        _add_two(out, 2 * np.int64(next_row), weight, share * u, share * v, u, v)
+        _add_two(out, 2 * np.int64(next_row), weight, fraction * u, fraction * v, u, v)
 
 
 @inlined
@@ -71,7 +71,7 @@ def clear(grid, level, out):
 def scatter_level2(begin, end, place, upstream, grid, level, out):
     """A level's part of a table's gradient [entries, 2], from rows begin .. end.
 
-    place [2, R]; upstream [R]: pairs, slopes of the level's features.
+    place [2, R]; upstream [R]: pairs, gradients of the level's features.
     """
     clear(grid, level, out)
     scale, mask = grid.scales[level], grid.masks[level]
@@ -80,12 +80,12 @@ def scatter_level2(begin, end, place, upstream, grid, level, out):
     out = out.reshape(-1)
     here, rows = np.empty((2, CHUNK), np.float32), np.empty((4, CHUNK), np.uint32)
     for start in range(begin, end, CHUNK):
-        n, slope = min(end - start, CHUNK), upstream[start:]
+        n, gradient = min(end - start, CHUNK), upstream[start:]
         here[:, :n] = place[:, start : start + n]
         corners2(here, n, scale, base, mask, a, b, grid.hashed[level], rows)
         for i in range(n):
             f, g = share_of(here, 0, i, scale), share_of(here, 1, i, scale)
-            u, v = first_of(slope[i]), second_of(slope[i])
+            u, v = first_of(gradient[i]), second_of(gradient[i])
             _scatter(out, rows[0, i], rows[1, i], ONE - g, f, u, v)
             _scatter(out, rows[2, i], rows[3, i], g, f, u, v)
 
@@ -99,17 +99,17 @@ def scatter_level3(begin, end, place, upstream, grid, level, out):
     a, b, c = grid.strides[level, 0], grid.strides[level, 1], grid.strides[level, 2]
     out = out.reshape(-1)
     here, rows = np.empty((3, CHUNK), np.float32), np.empty((8, CHUNK), np.uint32)
-    shares = np.empty((5, CHUNK), np.float32)
+    fractions = np.empty((5, CHUNK), np.float32)
     for start in range(begin, end, CHUNK):
-        n, slope = min(end - start, CHUNK), upstream[start:]
+        n, gradient = min(end - start, CHUNK), upstream[start:]
         here[:, :n] = place[:, start : start + n]
         corners3(here, n, scale, base, mask, a, b, c, grid.hashed[level], rows)
         for i in range(n):
             g, h = share_of(here, 1, i, scale), share_of(here, 2, i, scale)
-            shares[0, i], shares[1, i] = (ONE - g) * (ONE - h), g * (ONE - h)
-            shares[2, i], shares[3, i] = (ONE - g) * h, g * h
-            shares[4, i] = share_of(here, 0, i, scale)
+            fractions[0, i], fractions[1, i] = (ONE - g) * (ONE - h), g * (ONE - h)
+            fractions[2, i], fractions[3, i] = (ONE - g) * h, g * h
+            fractions[4, i] = share_of(here, 0, i, scale)
         for i in range(n):
-            u, v, f = first_of(slope[i]), second_of(slope[i]), shares[4, i]
+            u, v, f = first_of(gradient[i]), second_of(gradient[i]), fractions[4, i]
             for k in range(4):
-                _scatter(out, rows[2 * k, i], rows[2 * k + 1, i], shares[k, i], f, u, v)
+                _scatter(out, rows[2 * k, i], rows[2 * k + 1, i], fractions[k, i], f, u, v)

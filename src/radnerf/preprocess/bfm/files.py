@@ -1,6 +1,6 @@
 """The Basel Face Model's files, in the folder layout of the public systems.
 
-    01_MorphableModel.mat   the model of 2009, from its own site: shape and colour, 53,490 vertices
+    01_MorphableModel.mat   the model of 2009, from its own site: shape and color, 53,490 vertices
     exp_info.npy            expressions         (the systems' folder data_utils/face_tracking/3DMM)
     topology_info.npy       triangles, and which vertices of the .mat are used        (the same)
     keys_info.npy           vertices of the 68 landmarks and of the jaw's outline     (the same)
@@ -29,7 +29,7 @@ from radnerf.preprocess.options import existing
 
 TOPOLOGY, KEYS, CONVERTED = "topology_info.npy", "keys_info.npy", "3DMM_info.npy"
 BASEL, EXPRESSIONS = "01_MorphableModel.mat", "exp_info.npy"
-N_IDENTITY, N_EXPRESSION, N_COLOURS = 100, 79, 100  # as the public systems
+N_IDENTITY, N_EXPRESSION, N_COLORS = 100, 79, 100  # as the public systems
 UNIT = 1e5  # the files are in micrometres
 
 ADVICE = (
@@ -148,9 +148,9 @@ def _converted(basel: Arrays, expressions: Arrays, indices: Arrays) -> Arrays:
 
 
 def _model(arrays: Arrays, indices: Arrays, landmarks: Arrays) -> MorphableModel:
-    def components(base: str, spread: str, most: int, unit: float) -> Float[torch.Tensor, "n v 3"]:
+    def components(base: str, std: str, most: int, unit: float) -> Float[torch.Tensor, "n v 3"]:
         flat = np.asarray(arrays[base], np.float32)[:most]
-        scale = np.asarray(arrays[spread], np.float32).ravel()[: len(flat), None]
+        scale = np.asarray(arrays[std], np.float32).ravel()[: len(flat), None]
         return torch.from_numpy((flat * scale / unit).reshape(len(flat), -1, 3))
 
     def whole(values: Any) -> torch.Tensor:
@@ -158,13 +158,13 @@ def _model(arrays: Arrays, indices: Arrays, landmarks: Arrays) -> MorphableModel
 
     mean = np.asarray(arrays["mu_shape"], np.float64) + np.asarray(arrays["mu_exp"], np.float64)
     mean = mean.reshape(-1, 3)
-    colour = np.asarray(arrays["mu_tex"], np.float32).reshape(-1, 3) / 255
+    color = np.asarray(arrays["mu_tex"], np.float32).reshape(-1, 3) / 255
     return MorphableModel(
         mean=torch.from_numpy(((mean - mean.mean(0)) / UNIT).astype(np.float32)),
         identity=components("b_shape", "sig_shape", N_IDENTITY, UNIT),
         expression=components("b_exp", "sig_exp", N_EXPRESSION, UNIT),
-        colour=torch.from_numpy(colour),
-        colours=components("b_tex", "sig_tex", N_COLOURS, 255.0),
+        color=torch.from_numpy(color),
+        colors=components("b_tex", "sig_tex", N_COLORS, 255.0),
         triangles=whole(indices["tris"]),
         keys=whole(landmarks["keyinds"]).ravel(),
         left=whole(landmarks["left_contour"]),

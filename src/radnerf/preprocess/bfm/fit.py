@@ -1,7 +1,7 @@
 """The face model's coefficients and the camera's poses that put the landmarks where they were seen.
 
 Letters: T frames, I identity, E expression components. A maximum a posteriori estimate: errors of
-the landmarks in their spread, coefficients in theirs, the head's acceleration in its own.
+landmarks in their standard deviation, coefficients in theirs, the head's acceleration in its own.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from radnerf.geometry.rotations import rotation_from_vector
 from radnerf.preprocess.bfm.model import MorphableModel
 
 # Unknowns are of order one: what one of them stands for.
-TURN = 0.05  # radians
+ROTATION_STEP = 0.05  # radians
 MOVE = 0.02  # of the head's distance
 ZOOM = 0.3  # of the focal length's logarithm: it is hardly observable, this is its prior
 
-LANDMARK_SPREAD = 0.02  # of the distance between the outer eye corners
-OUTLIER = 3.0  # errors beyond this many spreads count linearly
+LANDMARK_STD = 0.02  # of the distance between the outer eye corners
+OUTLIER = 3.0  # errors beyond this many deviations count linearly
 JAW_TRUST = 0.3  # its points slide along the outline
-INDEPENDENT = 1 / 3  # share of the landmarks' errors that are not shared with their neighbours
+INDEPENDENT = 1 / 3  # part of the landmarks' errors that is not common to their neighbours
 ACCELERATION = (0.003, 0.001)  # a frame: radians, parts of the distance
 EXPRESSION_CHANGE = 1.0  # a frame
 
@@ -39,7 +39,7 @@ class Face:
 
     identity: Float[Tensor, " i"]
     expression: Float[Tensor, "t e"]
-    turn: Float[Tensor, "t 3"]  # on the first rotation, camera axes
+    rotation_step: Float[Tensor, "t 3"]  # on the first rotation, camera axes
     move: Float[Tensor, "t 3"]
     zoom: Float[Tensor, ""]
     first_rotation: Float[Tensor, "t 3 3"]  # model to camera (x right, y down, z forward)
@@ -48,7 +48,7 @@ class Face:
 
     @property
     def rotation(self) -> Float[Tensor, "t 3 3"]:
-        return rotation_from_vector(TURN * self.turn) @ self.first_rotation
+        return rotation_from_vector(ROTATION_STEP * self.rotation_step) @ self.first_rotation
 
     @property
     def shift(self) -> Float[Tensor, "t 3"]:
@@ -61,7 +61,7 @@ class Face:
     def focal(self) -> Float[Tensor, ""]:
         return self.first_focal * (ZOOM * self.zoom).exp()
 
-    def seen(self, vertices: Float[Tensor, "t v 3"]) -> Float[Tensor, "t v 3"]:
+    def in_camera(self, vertices: Float[Tensor, "t v 3"]) -> Float[Tensor, "t v 3"]:
         """Vertices of the model in the cameras' axes."""
         return vertices @ self.rotation.transpose(1, 2) + self.shift[:, None]
 
@@ -77,8 +77,8 @@ class Face:
         return replace(self, identity=some.identity, zoom=some.zoom, **changed)
 
 
-PER_FRAME = ("expression", "turn", "move", "first_rotation", "first_shift")
-MOVING = ("expression", "turn", "move")
+PER_FRAME = ("expression", "rotation_step", "move", "first_rotation", "first_shift")
+MOVING = ("expression", "rotation_step", "move")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Observed:
     """Landmarks of T frames, in pixels from the picture's middle."""
 
     points: Float[Tensor, "t 68 2"]
-    spread: Float[Tensor, ""]  # of a landmark's error, pixels
+    std: Float[Tensor, ""]  # of a landmark's error, pixels
     trust: Float[Tensor, " 68"]
 
     @classmethod
@@ -97,7 +97,7 @@ class Observed:
         trust[JAW] = JAW_TRUST
         return cls(
             points=landmarks - landmarks.new_tensor([width / 2, height / 2]),
-            spread=LANDMARK_SPREAD * (right - left).norm(dim=-1).median(),
+            std=LANDMARK_STD * (right - left).norm(dim=-1).median(),
             trust=trust,
         )
 
@@ -113,7 +113,8 @@ def fit_landmarks(model: MorphableModel, first: Face, observed: Observed, zoom: 
     """
     model = model.landmarks_only()
     n = len(observed.points)
-    few = torch.linspace(0, n - 1, min(n, SHARED_FRAMES), device=first.turn.device).round().long()
+    device = first.rotation_step.device
+    few = torch.linspace(0, n - 1, min(n, SHARED_FRAMES), device=device).round().long()
     shared = ("identity", "zoom") if zoom else ("identity",)
     # Frames far from each other say nothing about motion.
     some = _fit(model, first.frames(few), observed.frames(few), (*shared, *MOVING), moving=n <= 2)
@@ -157,7 +158,7 @@ def minimised(
 
 def outline(model: MorphableModel, face: Face) -> Int[Tensor, "t 68"]:
     """The vertex that each landmark is in each frame."""
-    return model.seen_keys(face.seen(model.vertices(face.identity, face.expression))[..., 0])
+    return model.seen_keys(face.in_camera(model.vertices(face.identity, face.expression))[..., 0])
 
 
 def projected(
@@ -165,14 +166,14 @@ def projected(
 ) -> Float[Tensor, "t 68 2"]:
     """The landmarks, in pixels from the picture's middle."""
     vertices = model.vertices(face.identity, face.expression)
-    points = face.seen(vertices.gather(1, keys[..., None].expand(-1, -1, 3)))
+    points = face.in_camera(vertices.gather(1, keys[..., None].expand(-1, -1, 3)))
     return face.focal * points[..., :2] / points[..., 2:]
 
 
 def landmark_cost(
     model: MorphableModel, face: Face, observed: Observed, keys: Int[Tensor, "t 68"]
 ) -> Float[Tensor, ""]:
-    error = (projected(model, face, keys) - observed.points) / observed.spread
+    error = (projected(model, face, keys) - observed.points) / observed.std
     squared = (error**2).sum(-1) / OUTLIER**2
     robust = OUTLIER**2 * ((1 + squared).sqrt() - 1)
     return INDEPENDENT * (observed.trust * robust).sum()
@@ -186,13 +187,13 @@ def prior_cost(face: Face) -> Float[Tensor, ""]:
 def motion_cost(face: Face) -> Float[Tensor, ""]:
     """Heads accelerate little and expressions do not jump."""
     cost = 0.5 * ((face.expression.diff(dim=0) / EXPRESSION_CHANGE) ** 2).sum()
-    if len(face.turn) > 2:
+    if len(face.rotation_step) > 2:
         relative = face.rotation[1:] @ face.rotation[:-1].transpose(1, 2)
         speed = torch.stack(
             [relative[:, i, j] - relative[:, j, i] for i, j in ((2, 1), (0, 2), (1, 0))], -1
         )
         place = face.shift / face.shift[:, 2:].detach().mean()
         turning, moving = speed.diff(dim=0) / 2, place.diff(n=2, dim=0)
-        for value, spread in zip((turning, moving), ACCELERATION, strict=True):
-            cost = cost + 0.5 * ((value / spread) ** 2).sum()
+        for value, std in zip((turning, moving), ACCELERATION, strict=True):
+            cost = cost + 0.5 * ((value / std) ** 2).sum()
     return cost

@@ -1,6 +1,6 @@
 """A face as a sum: mean, what makes a person, what makes an expression.
 
-Letters: V vertices, I identity, E expression and C colour components, F triangles. Vertices are in
+Letters: V vertices, I identity, E expression and C color components, F triangles. Vertices are in
 10 cm, x to the image's right, y up, z towards the viewer; coefficients of 1 are one standard
 deviation among people.
 """
@@ -21,8 +21,8 @@ class MorphableModel:
     mean: Float[Tensor, "v 3"]
     identity: Float[Tensor, "i v 3"]
     expression: Float[Tensor, "e v 3"]
-    colour: Float[Tensor, "v 3"]  # RGB, 0 to 1
-    colours: Float[Tensor, "c v 3"]
+    color: Float[Tensor, "v 3"]  # RGB, 0 to 1
+    colors: Float[Tensor, "c v 3"]
     triangles: Int[Tensor, "f 3"]
     keys: Int[Tensor, " 68"]
     # The jaw line that is seen runs elsewhere when the head turns: candidates for points 0 to 7
@@ -50,8 +50,8 @@ class MorphableModel:
             mean=self.mean[kept],
             identity=self.identity[:, kept],
             expression=self.expression[:, kept],
-            colour=self.colour[kept],
-            colours=self.colours[:, kept],
+            color=self.color[kept],
+            colors=self.colors[:, kept],
             triangles=self.triangles[:0],
             keys=keys,
             left=left.view_as(self.left),

@@ -20,12 +20,12 @@ INSTALL = (
 
 @runtime_checkable
 class Rasteriser(Protocol):
-    """Draws coloured meshes; colours and places get gradients, what covers a pixel does not."""
+    """Draws colored meshes; colors and places get gradients, what covers a pixel does not."""
 
     def __call__(
         self,
         points: Float[Tensor, "n v 3"],
-        colours: Float[Tensor, "n v 3"],
+        colors: Float[Tensor, "n v 3"],
         triangles: Int[Tensor, "f 3"],
         focal: Float[Tensor, ""],
         size: tuple[int, int],
@@ -34,7 +34,7 @@ class Rasteriser(Protocol):
 
         Args:
             points: camera axes (x right, y down, z forward), in front of the camera.
-            colours: RGB at the vertices.
+            colors: RGB at the vertices.
             triangles: of vertex numbers.
             focal: pixels; the optical axis is in the picture's middle.
             size: height and width of the pictures.
@@ -63,7 +63,7 @@ def pytorch3d_rasteriser() -> Rasteriser:
 
     def rasterise(
         points: Float[Tensor, "n v 3"],
-        colours: Float[Tensor, "n v 3"],
+        colors: Float[Tensor, "n v 3"],
         triangles: Int[Tensor, "f 3"],
         focal: Float[Tensor, ""],
         size: tuple[int, int],
@@ -81,10 +81,10 @@ def pytorch3d_rasteriser() -> Rasteriser:
             faces_per_pixel=1,
             perspective_correct=True,
         )
-        corners = colours[:, triangles].flatten(0, 1)
+        corners = colors[:, triangles].flatten(0, 1)
         rgb = ops.interpolate_face_attributes(face, place, corners)[..., 0, :]
-        seen = (face >= 0).to(rgb.dtype)
-        return torch.cat([rgb * seen, seen], -1)
+        covered = (face >= 0).to(rgb.dtype)
+        return torch.cat([rgb * covered, covered], -1)
 
     return rasterise
 
@@ -95,7 +95,7 @@ def _load() -> tuple[Any, Any, Any]:
         structures, mesh, ops = (importlib.import_module(name) for name in names)
     except ImportError as error:
         raise UserError(
-            f"tracker=bfm compares colours with pytorch3d, which is not installed ({error}): "
+            f"tracker=bfm compares colors with pytorch3d, which is not installed ({error}): "
             f"{INSTALL}, or give tracker.photometric=false to fit the landmarks alone."
         ) from error
     return structures, mesh, ops

@@ -16,16 +16,16 @@ from jaxtyping import Float, Int, UInt8
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from radnerf.preprocess import face as rigid
-from radnerf.preprocess.bfm.colours import Painter, fit_colours
+from radnerf.preprocess.bfm.colors import Painter, fit_colors
 from radnerf.preprocess.bfm.fit import Face, Observed, fit_landmarks, outline, projected
 from radnerf.preprocess.bfm.model import MorphableModel
 from radnerf.preprocess.bfm.rasteriser import Rasteriser
-from radnerf.preprocess.poses import solve_poses
+from radnerf.preprocess.landmarks import face as rigid
+from radnerf.preprocess.tracking.poses import solve_poses
 
 # World axes (up, towards the camera, right) from the model's (right, up, towards the camera).
 TO_WORLD = np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
-FIRST_SPREAD = 0.05  # how far the mean face may bend before its coefficients are known
+FIRST_STD = 0.05  # how far the mean face may bend before its coefficients are known
 
 ReadFrame = Callable[[int], UInt8[np.ndarray, "h w 3"]]
 
@@ -36,7 +36,7 @@ class Settings:
 
     focal: float | None  # pixels; None fits it, from
     first_focal: float
-    side: int = 256  # longer side at which colours are compared
+    side: int = 256  # longer side at which colors are compared
 
 
 @torch.no_grad()
@@ -69,14 +69,14 @@ def track_face(
     face = fit_landmarks(model, first, observed, zoom=settings.focal is None)
     if rasteriser is not None:
         scale = min(1.0, settings.side / max(size))
-        seen = (round(size[0] * scale), round(size[1] * scale))
+        small_size = (round(size[0] * scale), round(size[1] * scale))
 
         def frames(chosen: Int[Tensor, " n"]) -> Float[Tensor, "n h w 3"]:
             images = [read_frame(int(i)) for i in chosen]
-            small = [cv2.resize(i, seen[::-1], interpolation=cv2.INTER_AREA) for i in images]
+            small = [cv2.resize(i, small_size[::-1], interpolation=cv2.INTER_AREA) for i in images]
             return torch.from_numpy(np.stack(small)).to(device).float() / 255
 
-        face = fit_colours(Painter(model, rasteriser, frames, scale), face, observed, report)
+        face = fit_colors(Painter(model, rasteriser, frames, scale), face, observed, report)
     poses, shape = _in_world(model, face)
     facts |= _facts(model, face, observed, poses)
     return poses, shape, float(face.focal), facts
@@ -94,9 +94,9 @@ def _first_guess(
     shape = rigid.in_world(mean)
     scale = np.linalg.norm(shape[1] - shape[0]) / np.linalg.norm(mean[1] - mean[0])
     offset = shape[0] - scale * mean[0]
-    poses, _, found = solve_poses(landmarks, size, focal, shape, rigid.trust(shape), FIRST_SPREAD)
-    turned = poses[:, :3, :3].astype(np.float64).transpose(0, 2, 1)
-    shift = np.einsum("tij,tj->ti", turned, offset - poses[:, :3, 3]) / scale
+    poses, _, found = solve_poses(landmarks, size, focal, shape, rigid.trust(shape), FIRST_STD)
+    rotation = poses[:, :3, :3].astype(np.float64).transpose(0, 2, 1)
+    shift = np.einsum("tij,tj->ti", rotation, offset - poses[:, :3, 3]) / scale
 
     def tensor(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(values, np.float32)).to(model.mean)
@@ -105,10 +105,10 @@ def _first_guess(
     face = Face(
         identity=model.mean.new_zeros(len(model.identity)),
         expression=model.mean.new_zeros(n, len(model.expression)),
-        turn=model.mean.new_zeros(n, 3),
+        rotation_step=model.mean.new_zeros(n, 3),
         move=model.mean.new_zeros(n, 3),
         zoom=model.mean.new_zeros(()),
-        first_rotation=tensor(turned @ TO_WORLD),
+        first_rotation=tensor(rotation @ TO_WORLD),
         first_shift=tensor(shift),
         first_focal=model.mean.new_tensor(focal),
     )

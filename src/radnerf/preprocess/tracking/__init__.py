@@ -1,0 +1,1 @@
+"""The pose of the head in every frame, and the box that holds it."""

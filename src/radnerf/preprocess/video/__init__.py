@@ -1,0 +1,1 @@
+"""The video as it comes: frames, sound, and the longest shot without a cut."""
