@@ -25,12 +25,15 @@ if not torch.cuda.is_available():
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+import radnerf.team  # noqa: E402
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO  # noqa: E402
 from radnerf.data.clip import (  # noqa: E402
     write_image,
     write_parsing,
     write_transforms,
 )
+
+radnerf.team.EVERY_S = float("inf")  # the machine may be busy, but tests are always the same
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import math
 import os
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
@@ -28,7 +27,6 @@ def _processors() -> set[int]:
     return set(range(os.cpu_count() or 1))
 
 
-@cache
 def _quota() -> float:
     """Cores that the control groups of this process allow it, infinity if they say nothing."""
     quotas = [math.inf]
@@ -81,6 +79,11 @@ class Load:
     def got(self) -> float:
         """Of the time that this process's threads wanted to run, the share that they ran."""
         return self.ran / max(self.ran + self.waited, 1e-9)
+
+    @property
+    def others(self) -> float:
+        """Cores that this process could have had and other programs used, on average."""
+        return max(0.0, allowance() - self.ran - self.idle)
 
     @property
     def left(self) -> float:

@@ -70,9 +70,9 @@ def distribute_cores() -> None:
     import numba
     import torch
 
-    from radnerf.runtime.devices import usable_cores
+    from radnerf.load import cores
 
-    threads = max(1, usable_cores() // n_jobs) if n_jobs > 0 else 1
+    threads = max(1, cores() // n_jobs) if n_jobs > 0 else 1
     torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
 

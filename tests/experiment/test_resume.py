@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 
 from radnerf.experiment import run
 from radnerf.modules.stage import StageModule
+from radnerf.team import Team
 from radnerf.types import Batch
 
 STAGES = ["head", "lips", "torso", "joint"]
@@ -67,6 +69,15 @@ def test_signals_save_first(
             run(settings(lasting_tiny_clip, tmp_path))
         assert ended.value.code == 128 + numbers.pop() and len(places) == left - 1
         assert "the same command goes on from here" in capsys.readouterr().out
+    assert_same(trained(lasting_tiny_clip, tmp_path), whole)
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_a_busy_machine_trains_the_same(
+    lasting_tiny_clip: Path, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = itertools.cycle((1, 2, 3))
+    monkeypatch.setattr(Team, "look", lambda team: next(sizes))
     assert_same(trained(lasting_tiny_clip, tmp_path), whole)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from radnerf.fields.encodings import GridEncoding
 from radnerf.geometry.cameras import rays_through
+from radnerf.kernels import numba_runtime
 from radnerf.kernels.frame.cells import occupied_blocks, steps_to_occupied
 from radnerf.kernels.frame.cpu import grid_arrays
 from radnerf.kernels.frame.march import FAR, TILE, Space, cull, first_samples
@@ -19,7 +21,8 @@ from radnerf.kernels.lookup import encode_plane, encode_space
 from radnerf.kernels.march import march
 from radnerf.kernels.march.reference import ray_box
 from radnerf.kernels.numba_runtime import serial_loop, share, sources
-from radnerf.kernels.workers import meet, take
+from radnerf.kernels.workers import finish, next_task, phases, take, wait
+from radnerf.load import cores
 
 LOW, HIGH = np.float32([-0.5, -0.3, -0.4]), np.float32([0.5, 0.3, 0.4])
 WIDTH, HEIGHT = 45, 37
@@ -152,21 +155,31 @@ def test_lookups(dim: int, n: int, kind: dict) -> None:
 
 
 @serial_loop
-def _count(worker, arrived, taken, counts, total):  # type: ignore[no-untyped-def]
+def _count(worker, progress, taken, counts, total):  # type: ignore[no-untyped-def]
+    wait_for_both(worker, progress)
     number = take(taken)
-    meet(2, arrived)  # each has one
     while number < total:
         counts[worker, number] += 1
         number = take(taken)
 
 
 @serial_loop
-def _pass_on(worker, arrived, values, turns):  # type: ignore[no-untyped-def]
-    """In turn, each makes of the other's last number the next one."""
-    for turn in range(turns):
-        if turn % 2 == worker:
-            values[worker] = values[1 - worker] + 1
-        meet(2, arrived)
+def wait_for_both(worker, progress):  # type: ignore[no-untyped-def]
+    finish(progress, 0, 2)
+    wait(progress, 0, 2)
+
+
+@serial_loop
+def _pass_on(worker, progress, values, delay):  # type: ignore[no-untyped-def]
+    """A phase makes of the last one's number, of whichever worker, the next one."""
+    for phase in range(len(progress)):
+        while next_task(progress, phase) < 1:
+            x = 1.0
+            for _ in range(delay):  # longer than the others look without sleeping
+                x = x * 0.5 + 1.0
+            values[phase + 1] = values[phase] + (x > 0.0)
+            finish(progress, phase, 1)
+        wait(progress, phase, 1)
 
 
 @pytest.fixture
@@ -178,21 +191,35 @@ def _threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_threads")
-@pytest.mark.skipif(os.cpu_count() == 1, reason="one core")
+@pytest.mark.skipif(cores() == 1, reason="one core")
 def test_workers_share_everything_and_nothing_twice() -> None:
     total = 200_000
     counts = np.zeros((2, total), np.int64)
-    share(_count, np.zeros(1, np.int64), np.zeros(1, np.int64), counts, total)
+    share(_count, phases(1), np.zeros(1, np.int64), counts, total)
     assert (counts.sum(0) == 1).all()
     assert counts.any(1).all(), "both took some"
 
 
 @pytest.mark.usefixtures("_threads")
-@pytest.mark.skipif(os.cpu_count() == 1, reason="one core")
-def test_workers_wait_for_each_other() -> None:
-    values = np.zeros(2, np.int64)
-    share(_pass_on, np.zeros(1, np.int64), values, 1001)
-    assert sorted(values) == [1000, 1001]
+@pytest.mark.parametrize(("turns", "delay"), [(1000, 0), (20, 1_000_000)])
+def test_phases_follow_each_other(turns: int, delay: int) -> None:
+    values = np.zeros(turns + 1, np.int64)
+    share(_pass_on, phases(turns), values, delay)
+    assert (values == np.arange(turns + 1)).all()
+
+
+@pytest.mark.usefixtures("_threads")
+def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = ThreadPoolExecutor(1)
+    away = threading.Event()
+    asleep = pool.submit(away.wait)
+    monkeypatch.setattr(numba_runtime, "_thread_pool", lambda process: pool)
+    values = np.zeros(101, np.int64)
+    try:
+        share(_pass_on, phases(100), values, 0)
+        assert (values == np.arange(101)).all() and not asleep.done()
+    finally:
+        away.set()
 
 
 @pytest.mark.usefixtures("_threads")
@@ -205,8 +232,8 @@ def test_what_was_compiled_is_compiled_anew_for_other_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Loops are of one file, what they call is of others."""
-    meet(1, np.zeros(1, np.int64))
-    kept = meet._cache._cache_file
+    finish(phases(1), 0, 1)
+    kept = finish._cache._cache_file
     assert "pairs.py" in dict(entry[:2] for entry in sources()) and kept._load_index()
     monkeypatch.setattr(kept, "_source_stamp", sources()[1:])
     assert not kept._load_index()

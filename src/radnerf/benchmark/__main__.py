@@ -31,7 +31,17 @@ def _options() -> Options:
     parser.add_argument("--kernels", default="auto", choices=["auto", "cpu", "reference", "triton"])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     parser.add_argument("--conf", type=Path, default=CONF, help="the folder conf/ of a checkout")
+    beside = parser.add_argument_group("alone and beside other programs in turns, instead of all")
+    others = beside.add_mutually_exclusive_group()
+    others.add_argument("--beside", type=_others, help="so many busy programs, or `training`")
+    others.add_argument("--quota", type=float, metavar="CORES", help="a control group's, as root")
+    beside.add_argument("--video", type=Path, help="to preprocess, too: a few seconds of a person")
+    beside.add_argument("--only", nargs="+", default=[], help="names of the table's rows")
     return parser
+
+
+def _others(text: str) -> int | str:
+    return text if text == "training" else int(text)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -43,6 +53,21 @@ def _run(options: argparse.Namespace) -> None:
     load_plugins(options.plugins)
     # Opened before the work: a file that cannot be written is found at once.
     with whole_file(options.json) if options.json else nullcontext() as file:
+        if options.beside is not None or options.quota is not None:
+            from radnerf.benchmark.beside import benchmark_beside, show_beside
+
+            report = benchmark_beside(
+                options.conf,
+                options.beside,
+                options.quota,
+                1.0 if options.quick else 5.0,
+                options.video,
+                options.only,
+            )
+            show_beside(report)
+            if file:
+                write(file, report)
+            return
         report = run(
             QUICK if options.quick else FULL,
             portrait=options.portrait,

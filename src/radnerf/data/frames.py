@@ -24,7 +24,7 @@ from radnerf.errors import UserError
 from radnerf.files import alone, passing
 from radnerf.geometry.face68 import LEFT_EYE, RIGHT_EYE
 from radnerf.geometry.motion import planar_motion
-from radnerf.runtime.devices import usable_cores
+from radnerf.load import cores
 
 _CACHE_VERSION = 3
 BYTES_PER_PIXEL = 3 + 4 + 1  # of images, torso and labels
@@ -188,7 +188,7 @@ def _read_ahead(clip: Clip, n_ahead: int = 64) -> Iterator[tuple[np.ndarray, ...
                 )
         return *pictures, clip.landmarks(i)
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(clip), n_ahead):
             yield from pool.map(read, range(start, min(start + n_ahead, len(clip))))
 

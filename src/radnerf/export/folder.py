@@ -31,7 +31,7 @@ from radnerf.data.clip import (
 from radnerf.errors import UserError
 from radnerf.files import whole_folder
 from radnerf.geometry.eyes import eye_range
-from radnerf.runtime.devices import usable_cores
+from radnerf.load import cores
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]  # of the frames, as many as told
 
@@ -102,7 +102,7 @@ def export(
     with whole_folder(out) as part:
         for name in ("gt_imgs", "torso_imgs", "parsing", "ori_imgs"):
             (part / name).mkdir()
-        with ThreadPoolExecutor(usable_cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             done = pool.map(lambda i: _write_frame(clip, i, part, tool), frames)
             for _ in progress(done, len(clip)) if progress else done:
                 pass

@@ -184,7 +184,7 @@ def pretrain_audio_net(
         for kind, parameters in net.rate_groups().items()
         if parameters
     ]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.1 ** (step / n_steps)
     )

@@ -57,18 +57,24 @@ def empty_grid(levels: GridLevels) -> Grid:
 
 
 @serial_loop
-def fill(worker, workers, table, grid):
-    """A worker's part of making a grid's table from one of two float32 a row."""
-    n_levels = len(grid.firsts)
-    for level in range(n_levels):
-        first = grid.firsts[level] - level
-        end = grid.firsts[level + 1] - level - 1 if level + 1 < n_levels else len(table)
-        rows, out = table[first:end], grid.table[first + level : end + level + 1]
-        begin = len(rows) * worker // workers
-        for i in range(begin, len(rows) * (worker + 1) // workers):
-            out[i] = pair(rows[i, 0], rows[i, 1])
-        if worker == 0:
-            out[len(rows)] = pair(rows[0, 0], rows[0, 1])
+def fill(table, grid):
+    """Make a grid's table from one of two float32 a row."""
+    for level in range(len(grid.firsts)):
+        fill_part(level, 0, 1, table, grid)
+
+
+@serial_loop
+def fill_part(level, part, parts, table, grid):
+    """As fill(), one of the parts of a level."""
+    first, end = grid.firsts[level] - level, len(table)
+    if level + 1 < len(grid.firsts):
+        end = grid.firsts[level + 1] - level - 1
+    rows, out = table[first:end], grid.table[first + level : end + level + 1]
+    begin = len(rows) * part // parts
+    for i in range(begin, len(rows) * (part + 1) // parts):
+        out[i] = pair(rows[i, 0], rows[i, 1])
+    if part == 0:
+        out[len(rows)] = pair(rows[0, 0], rows[0, 1])
 
 
 @intrinsic

@@ -17,6 +17,11 @@ import numba
 import torch
 from numba.core import config
 
+from radnerf.compiling import say_when_compiling
+from radnerf.team import team
+
+say_when_compiling()
+
 # Reordering and fusing of sums is welcome; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 
@@ -80,8 +85,8 @@ def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def threads() -> int:
-    """Threads that run() gives a loop: as many as torch uses."""
-    return min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)
+    """Threads that run() gives a loop now: as many as torch uses, see team.py."""
+    return min(team.look(), config.NUMBA_NUM_THREADS)
 
 
 def run(compiled: Callable[..., None], *arguments: Any) -> None:
@@ -97,22 +102,24 @@ def run(compiled: Callable[..., None], *arguments: Any) -> None:
 
 
 def share(compiled: Callable[..., None], *arguments: Any) -> None:
-    """Call a serial loop in as many threads as torch uses, with the thread's number first.
+    """Call a serial loop in several threads, this one included, with the thread's number first.
 
-    What the threads share among them they agree on themselves. A parallel loop of as many
-    arguments would take Numba three times as long to compile.
+    What the threads share among them they agree on themselves, so that any number of them does all
+    of it (see workers.py): those that have not begun when this one is done are not waited for, and
+    there are as many on a busy machine, too. A parallel loop of as many arguments would take Numba
+    three times as long to compile.
     """
     pool = _thread_pool(os.getpid())
-    # One at a time: they may wait for each other, so all of them must run. This thread only waits,
-    # for an interrupt here must not keep one of them from coming.
-    with _sharing:
-        workers = [pool.submit(compiled, worker, *arguments) for worker in range(threads())]
-        wait(workers)
-    for worker in workers:
-        worker.result()
-
-
-_sharing = threading.Lock()
+    team.look()
+    count = min(team.most, config.NUMBA_NUM_THREADS)
+    helpers = [pool.submit(compiled, worker, *arguments) for worker in range(1, count)]
+    try:
+        compiled(0, *arguments)
+    finally:
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()
 
 
 @cache

@@ -20,6 +20,7 @@ from radnerf.modules.budget import Budget
 from radnerf.rendering.portrait import Portrait
 from radnerf.runtime import ranks
 from radnerf.runtime.memory import retain_freed_memory
+from radnerf.team import team
 from radnerf.types import Batch
 
 AGAIN = 0.05  # share of an extra budget over which learning rates rise to where they were
@@ -159,6 +160,22 @@ class StageModule(pl.LightningModule):
         for parameter in self.trained_parameters():
             parameter.requires_grad_(True)
 
+    def on_fit_start(self) -> None:
+        self._sums()
+
+    def _sums(self) -> None:
+        """A step's operators on a CPU, but for the optimizer's: see team.py."""
+        if self.device.type == "cpu":
+            team.sums()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Until the step's end: the moving average of the weights is of the same kind.
+        if self.device.type == "cpu":
+            team.elements()
+
+    def on_fit_end(self) -> None:
+        team.rest()
+
     def on_train_start(self) -> None:
         self.budget.start()
         if ranks.count() > 1:
@@ -174,6 +191,7 @@ class StageModule(pl.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        self._sums()
         if self.progress >= 1:
             self.trainer.should_stop = True
 

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from radnerf.data.clip import Clip
 from radnerf.errors import UserError
+from radnerf.load import cores
 from radnerf.preprocess.index import Index
 from radnerf.preprocess.landmarks.finders import (
     LandmarkFinder,
@@ -34,7 +35,6 @@ from radnerf.preprocess.video.cuts import CUTS, Cuts, Shot
 from radnerf.preprocess.video.decode import probe
 from radnerf.preprocess.video.frames import Frames
 from radnerf.preprocess.video.sound import Sound
-from radnerf.runtime.devices import usable_cores
 
 SMALLEST = 16  # longer side of frames, pixels
 
@@ -88,7 +88,7 @@ def preprocess_video(
     parser, tracker = parser or SelfieParser(person_mask=person_mask), tracker or BundleTracker()
     for option in (landmarks, parser, tracker):
         option.check()
-    size, n_threads = whole.fit(resolution), workers or usable_cores()
+    size, n_threads = whole.fit(resolution), workers or cores()
     given = Path(background) if background else None
     if given:
         given_background(given, size)

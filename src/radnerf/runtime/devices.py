@@ -1,19 +1,10 @@
-"""Devices by name, and how many cores there are for us."""
+"""Devices by name."""
 
 from __future__ import annotations
-
-import os
 
 import torch
 
 from radnerf.errors import UserError
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def host_waits(device: torch.device) -> bool:

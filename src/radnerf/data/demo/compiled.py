@@ -8,6 +8,10 @@ from typing import Any, TypeVar
 
 import numba
 
+from radnerf.compiling import say_when_compiling
+
+say_when_compiling()
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -242,7 +242,7 @@ def grid_arrays(grid: GridTensors) -> Any:
     from radnerf.kernels.lookup import empty_grid, fill
 
     arrays = empty_grid(grid.levels)
-    fill(0, 1, grid.table.detach().contiguous().numpy(), arrays)
+    fill(grid.table.detach().contiguous().numpy(), arrays)
     return arrays
 
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from radnerf.kernels.grid_encode.levels import GridLevels
 
+COPIED_LEVELS = 8  # of a table's gradient, at least, for as many threads
+
 
 def grid_encode(x: Tensor, table: Tensor, levels: GridLevels) -> Tensor:
     return _GridEncode.apply(x, table, levels)
@@ -61,13 +63,13 @@ class _GridEncode(torch.autograd.Function):
             loop = (loops.x_gradient1, loops.x_gradient2, loops.x_gradient3)[levels.dim - 1]
             run(loop, x, upstream, table, features, *arrays, of_x)
         if ctx.needs_input_grad[1]:
-            # More threads than levels: each group of levels gets a share of the points, and a
-            # copy of the table to write to.
-            copies = -(-threads() // levels.n_levels)
+            # Few levels: each group of them gets a share of the points, and a copy of the table
+            # to write to. However many threads there are, so that sums are always the same.
+            copies = -(-COPIED_LEVELS // levels.n_levels)
             gradients = torch.zeros(copies, *table.shape)
             # Neighbouring levels cost alike: deal them to the threads in turn.
-            tasks = np.arange(copies * levels.n_levels)
-            order = np.concatenate([tasks[first :: threads()] for first in range(threads())])
+            tasks, n = np.arange(copies * levels.n_levels), threads()
+            order = np.concatenate([tasks[first::n] for first in range(n)])
             loop = (loops.table_gradient1, loops.table_gradient2, loops.table_gradient3)[
                 levels.dim - 1
             ]

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from radnerf.team import team
+
 # Up to so many frames, a frame's bias is a column of the first matrix (and its gradient a column
 # of that matrix's gradient); beyond, looking it up is cheaper.
 MAX_FRAME_COLUMNS = 16
@@ -39,6 +41,7 @@ def mlp(
 
 class _Mlp(torch.autograd.Function):
     @staticmethod
+    @team.on_elements()
     def forward(
         ctx: Any, x: Tensor, frame_bias: Tensor | None, frame: Tensor | None, *weights: Tensor
     ) -> Tensor:
@@ -76,21 +79,24 @@ class _Mlp(torch.autograd.Function):
         wants_x, wants_bias, _, *wants_weights = ctx.needs_input_grad
         of_weights: list[Tensor | None] = [None] * ctx.layers
         of_x = of_bias = None
-        gradient = upstream.to(matrices[0].dtype)
-        for depth in reversed(range(ctx.layers)):
+        with team.on_elements():
+            slope = upstream.to(matrices[0].dtype)
+            slopes = [slope]  # from the last layer's to the first one's
+            for depth in reversed(range(1, ctx.layers)):
+                slope = slope @ matrices[depth]
+                slope = torch.ops.aten.threshold_backward(slope, activations[depth], 0)
+                slopes.append(slope)
+            if wants_x:
+                of_x = (slope @ matrices[0][:, : ctx.inputs]).float()
+        for depth, of_layer in enumerate(reversed(slopes)):
             if wants_weights[depth] or (depth == 0 and wants_bias):
-                of_weights[depth] = (gradient.T @ activations[depth]).float()
-            if depth:
-                gradient = gradient @ matrices[depth]
-                gradient = torch.ops.aten.threshold_backward(gradient, activations[depth], 0)
+                of_weights[depth] = (of_layer.T @ activations[depth]).float()
         if wants_bias:
             if ctx.looked_up is None:
                 of_bias = of_weights[0][:, ctx.inputs :].T  # type: ignore[index]
             else:
-                of_bias = torch.zeros(ctx.frames, gradient.shape[1])
-                of_bias.index_add_(0, ctx.looked_up, gradient.float())
-        if wants_x:
-            of_x = (gradient @ matrices[0][:, : ctx.inputs]).float()
+                of_bias = torch.zeros(ctx.frames, slope.shape[1])
+                of_bias.index_add_(0, ctx.looked_up, slope.float())
         if of_weights[0] is not None:
             of_weights[0] = of_weights[0][:, : ctx.inputs] if wants_weights[0] else None
         return of_x, of_bias, None, *of_weights

@@ -66,8 +66,9 @@ class _Shade(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         from radnerf.kernels.dense import ROWS
         from radnerf.kernels.lookup import empty_grid
-        from radnerf.kernels.numba_runtime import share, threads
-        from radnerf.kernels.shade.networks import Seen, forward
+        from radnerf.kernels.numba_runtime import share
+        from radnerf.kernels.shade.networks import PHASES_A_ROUND, Seen, forward
+        from radnerf.kernels.workers import phases
 
         tables, terms, matrices = learned[:2], learned[2:5], learned[5:]
         m, grids = len(batch.t), [empty_grid(level) for level in levels]
@@ -80,8 +81,8 @@ class _Shade(torch.autograd.Function):
         shapes = (m,), (m, 4), (m,), (n, 4), (n,), (n,)
         seen = Seen(*(np.zeros(shape, np.float32) for shape in shapes))
         share(
-            forward, threads(), np.zeros(1, np.int64), turns, batch, rows, net, *entries, *grids,
-            seen,
+            forward, phases(2 + PHASES_A_ROUND * len(turns)), turns, batch, rows, net, *entries,
+            *grids, np.zeros(n, np.int64), seen,
         )  # fmt: skip
         end = rows.ends[-1]
         # Rows go on to whole blocks of them, which must add nothing.
@@ -94,8 +95,9 @@ class _Shade(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         from radnerf.kernels.dense import ROWS
-        from radnerf.kernels.numba_runtime import share, threads
+        from radnerf.kernels.numba_runtime import share
         from radnerf.kernels.shade.networks import Seen, backward
+        from radnerf.kernels.workers import phases
 
         batch, grids, rows, seen = ctx.kept
         learned = list(ctx.saved_tensors)
@@ -114,7 +116,7 @@ class _Shade(torch.autograd.Function):
             depth=of_depth,
         )
         share(
-            backward, threads(), np.zeros(1, np.int64), batch, rows,
+            backward, phases(3), batch, rows,
             _backward([matrix.detach() for matrix in matrices]), sums, *grids, seen, of_seen, slope,
             *(np.empty((len(grid.scales), room), np.uint32) for grid in reversed(grids)),
         )  # fmt: skip
@@ -124,8 +126,8 @@ class _Shade(torch.autograd.Function):
         return (
             None,
             None,
-            _total(sums.space),
-            _total(sums.plane),
+            torch.from_numpy(sums.space),
+            torch.from_numpy(sums.plane),
             _total(sums.of_audio)[:, : of_audio.shape[1]],
             _total(sums.of_eye)[:, : of_eye.shape[1]],
             torch.from_numpy(sums.of_view)[:, : len(to_color)],
@@ -242,15 +244,10 @@ def _sums(
 ) -> Any:
     """Where networks.backward() adds up."""
     from radnerf.kernels.dense import ROWS
-    from radnerf.kernels.numba_runtime import threads
-    from radnerf.kernels.shade.networks import Sums
+    from radnerf.kernels.shade.networks import PORTIONS, Sums
 
     def zeros(*shape: int) -> np.ndarray:
-        return np.zeros((threads(), *shape), np.float32)
-
-    def of_table(table: Tensor, grid: Any) -> np.ndarray:
-        # More threads than levels: each group of them adds up a share of the rows.
-        return np.empty((-(-threads() // len(grid.scales)), *table.shape), np.float32)
+        return np.zeros((PORTIONS, *shape), np.float32)
 
     inputs, spatial = (-(-n // ROWS) * ROWS for n in (2 * words, 2 * len(grids[0].scales)))
     return Sums(
@@ -265,14 +262,14 @@ def _sums(
         to_rgb=zeros(3, 2, hidden // 2),
         of_eye=zeros(n_frames, hidden),
         of_view=np.empty((n_rays, hidden), np.float32),
-        space=of_table(tables[0], grids[0]),
-        plane=of_table(tables[1], grids[1]),
+        space=np.empty(tables[0].shape, np.float32),
+        plane=np.empty(tables[1].shape, np.float32),
     )
 
 
 def _total(sums: np.ndarray) -> Tensor:
-    """The workers' sums added up."""
-    return torch.from_numpy(sums[0] if len(sums) == 1 else sums.sum(0))
+    """The portions' sums added up."""
+    return torch.from_numpy(sums.sum(0))
 
 
 def _by_halves(matrix: Float[Tensor, "o i"]) -> Float[np.ndarray, "o 2 half"]:

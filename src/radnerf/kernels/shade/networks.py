@@ -3,11 +3,12 @@
 Rays take a few samples a round, so that those behind an opaque one are never shaded; every sample
 that is shaded has a row. Grids are read and written level by level, since a level fits in a core's
 own cache and all of them do not; networks a piece of a few hundred rows at a time, for which the
-same is true. Every worker takes every so manieth piece, so that sums come out the same in every
-run, and what it adds up, it adds up in memory of its own, whose first axis is the worker.
+same is true. Whoever is awake takes the next task of a phase, see workers.py. Sums are made in
+portions, of every so manieth piece each, in their order: so they come out the same in every run,
+however many threads there are. A portion has memory of its own, along the first axis of Sums.
 
 Letters: m samples, N rays, R rows, P rows of a piece, F frames, L and A levels of the spatial and
-the ambient grid, S words of the density network's input, H hidden units, W workers.
+the ambient grid, S words of the density network's input, H hidden units, W portions.
 """
 
 # Numba infers the types: float32 arrays, int64 offsets.
@@ -26,7 +27,7 @@ from radnerf.kernels.lookup import (
     encode_level3,
     far,
     fetch2,
-    fill,
+    fill_part,
     near,
     share_of,
 )
@@ -49,10 +50,13 @@ from radnerf.kernels.pairs import (
     unit,
 )
 from radnerf.kernels.shade.scatter import scatter_level2, scatter_level3
-from radnerf.kernels.workers import meet
+from radnerf.kernels.workers import finish, next_task, wait
 
 PIECE = 256  # rows
 RAYS = 64  # a task
+PARTS = 4  # in which a level's table is turned into pairs
+PORTIONS = 8  # of the sums; more threads than that do not help
+PHASES_A_ROUND = 4
 
 
 class Batch(NamedTuple):
@@ -147,38 +151,61 @@ class Forward(NamedTuple):
 
 @serial_loop
 def forward(
-    worker, workers, arrived, at_once, batch, rows, net, space, plane, of_space, of_plane, seen
+    worker, progress, at_once, batch, rows, net, space, plane, of_space, of_plane, taken, seen
 ):  # fmt: skip
     """Shade the samples that rays get to see, and composite them: fills seen.
 
-    at_once: samples of a ray in every round. space, plane: tables of the spatial and the ambient
-    grid, which go to of_space and of_plane. Of samples that are not shaded nothing is changed.
+    progress: see workers.phases(), four of them a round, and two. at_once: samples of a ray in
+    every round. space, plane: tables of the spatial and the ambient grid, which go to of_space and
+    of_plane. taken [N]: shaded samples of each ray, zeros. Of samples that are not shaded nothing
+    is changed.
     """
-    fill(worker, workers, space, of_space)
-    fill(worker, workers, plane, of_plane)
-    begin, taken = 0, np.zeros(len(batch.frame) if worker == 0 else 0, np.int64)
+    _fill(progress, 0, space, plane, of_space, of_plane)
+    phase, begin = 1, 0
     for turn in range(len(at_once)):
-        if worker == 0:
-            rows.ends[turn] = _schedule(batch, seen.density, at_once[turn], begin, taken, rows)
-        meet(workers, arrived)
+        while next_task(progress, phase) < 1:
+            end = _schedule(batch, seen.density, at_once[turn], begin, taken, rows)
+            rows.ends[turn] = end
+            finish(progress, phase, 1)
+        wait(progress, phase, 1)
         end = rows.ends[turn]
-        for start in range(begin + worker * PIECE, end, workers * PIECE):
-            _locate(batch, rows, start, min(end - start, PIECE))
-        meet(workers, arrived)
-        _encode_space(worker, workers, begin, end, rows, of_space)
-        meet(workers, arrived)
+        pieces = -(-(end - begin) // PIECE)
+        _locate(progress, phase + 1, pieces, begin, end, batch, rows)
+        _encode_space(progress, phase + 2, begin, end, rows, of_space)
+        n_levels = len(of_space.scales)
         _forward(
-            worker, workers, begin, end, batch, rows, net, len(of_space.scales), of_plane, seen
+            progress, phase + 3, pieces, begin, end, batch, rows, net, n_levels, of_plane, seen
         )
-        meet(workers, arrived)
+        phase += PHASES_A_ROUND
         begin = end
     n = len(batch.frame)
-    for task in range(worker, -(-n // RAYS), workers):
+    tasks = -(-n // RAYS)
+    task = next_task(progress, phase)
+    while task < tasks:
         for ray in range(task * RAYS, min(n, (task + 1) * RAYS)):
             composite_ray(
                 ray, seen.density, seen.values, batch.t, batch.dt, batch.offsets, batch.stop,
                 seen.sums, seen.alpha, seen.depth, seen.weights,
             )  # fmt: skip
+        finish(progress, phase, tasks)
+        task = next_task(progress, phase)
+    wait(progress, phase, tasks)
+
+
+@inlined
+def _fill(progress, phase, space, plane, of_space, of_plane):
+    """Turn both tables into pairs."""
+    first, second = PARTS * len(of_space.scales), PARTS * len(of_plane.scales)
+    task = next_task(progress, phase)
+    while task < first + second:
+        if task < first:
+            fill_part(task // PARTS, task % PARTS, PARTS, space, of_space)
+        else:
+            other = task - first
+            fill_part(other // PARTS, other % PARTS, PARTS, plane, of_plane)
+        finish(progress, phase, first + second)
+        task = next_task(progress, phase)
+    wait(progress, phase, first + second)
 
 
 @inlined
@@ -201,48 +228,57 @@ def _schedule(batch, density, at_once, r, taken, rows):
 
 
 @inlined
-def _locate(batch, rows, start, n):
-    """Frame and place of n rows."""
-    sample, ray, frame = rows.sample[start:], rows.ray[start:], rows.frame[start:]
-    for i in range(n):
-        frame[i] = batch.frame[ray[i]]
-    for axis in range(3):
-        place = rows.place[axis, start:]
+def _locate(progress, phase, pieces, begin, end, batch, rows):
+    """Frame and place of rows begin .. end."""
+    piece = next_task(progress, phase)
+    while piece < pieces:
+        start = begin + piece * PIECE
+        n = min(end - start, PIECE)
+        sample, ray, frame = rows.sample[start:], rows.ray[start:], rows.frame[start:]
         for i in range(n):
-            which = ray[i]
-            x = batch.origins[which, axis] + batch.t[sample[i]] * batch.directions[which, axis]
-            place[i] = unit((x - batch.low[axis]) * batch.per_unit[axis])
+            frame[i] = batch.frame[ray[i]]
+        for axis in range(3):
+            place = rows.place[axis, start:]
+            for i in range(n):
+                which = ray[i]
+                x = batch.origins[which, axis] + batch.t[sample[i]] * batch.directions[which, axis]
+                place[i] = unit((x - batch.low[axis]) * batch.per_unit[axis])
+        finish(progress, phase, pieces)
+        piece = next_task(progress, phase)
+    wait(progress, phase, pieces)
 
 
 @inlined
-def _encode_space(worker, workers, begin, end, rows, grid):
-    """A worker's levels of the spatial features of rows begin .. end."""
+def _encode_space(progress, phase, begin, end, rows, grid):
+    """The spatial features of rows begin .. end, a level a task."""
     levels = len(grid.scales)
-    # More workers than levels: each group of them takes a share of the rows.
-    parts = -(-workers // levels)
     here = np.empty((3, PIECE), np.float32)
     cells, corners = np.empty((8, PIECE), np.uint32), np.empty((4, PIECE), np.uint64)
-    for task in range(worker, levels * parts, workers):
-        level, part = task % levels, task // levels
-        last = begin + (end - begin) * (part + 1) // parts
-        for start in range(begin + (end - begin) * part // parts, last, PIECE):
-            n = min(last - start, PIECE)
+    level = next_task(progress, phase)
+    while level < levels:
+        for start in range(begin, end, PIECE):
+            n = min(end - start, PIECE)
             here[:, :n] = rows.place[:, start : start + n]
             out = rows.features[level, start:]
             encode_level3(here, n, grid, level, cells, corners, out)
+        finish(progress, phase, levels)
+        level = next_task(progress, phase)
+    wait(progress, phase, levels)
 
 
 @inlined
 def _forward(
-    worker, workers, begin, end, batch, rows, net, n_levels, grid, seen
+    progress, phase, pieces, begin, end, batch, rows, net, n_levels, grid, seen
 ):  # fmt: skip
-    """A worker's pieces of rows begin .. end through the networks. grid: the ambient one."""
+    """Rows begin .. end through the networks. grid: the ambient one."""
     across, n_ambient = rows.features.shape[1], len(grid.scales)
     every, zeros = np.arange(PIECE), np.zeros(PIECE, np.int64)
     here, last = np.empty((2, PIECE), np.float32), np.empty((3, PIECE), np.float32)
     factor = np.empty(PIECE, np.float32)
     cells, corners = np.empty((4, PIECE), np.uint32), np.empty((2, PIECE), np.uint64)
-    for start in range(begin + worker * PIECE, end, workers * PIECE):
+    piece = next_task(progress, phase)
+    while piece < pieces:
+        start = begin + piece * PIECE
         n = min(end - start, PIECE)
         frame, ray = rows.frame[start:], rows.ray[start:]
         if batch.product:
@@ -294,6 +330,9 @@ def _forward(
             seen.density[j], seen.values[j, 3] = factor[i], abs(x[i]) + abs(y[i])
             for channel in range(3):
                 seen.values[j, channel] = last[channel, i]
+        finish(progress, phase, pieces)
+        piece = next_task(progress, phase)
+    wait(progress, phase, pieces)
 
 
 class Backward(NamedTuple):
@@ -309,10 +348,10 @@ class Backward(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Every worker's gradients of the matrices, [inputs, outputs], and of terms and last layers.
+    """Every portion's gradients of the matrices, [inputs, outputs], and of terms and last layers.
 
     Hidden units come evens first, but in terms. of_view [N, H] and tables, [rows, 2], have no
-    worker's axis, but where workers share a level, [parts, rows, 2].
+    portions.
     """
 
     to_color: Float[np.ndarray, "W H H"]
@@ -326,52 +365,58 @@ class Sums(NamedTuple):
     to_rgb: Float[np.ndarray, "W 3 2 half"]
     of_eye: Float[np.ndarray, "W F H"]
     of_view: Float[np.ndarray, "N H"]
-    space: Float[np.ndarray, "parts rows 2"]
-    plane: Float[np.ndarray, "parts rows 2"]
+    space: Float[np.ndarray, "rows 2"]
+    plane: Float[np.ndarray, "rows 2"]
 
 
 @serial_loop
 def backward(
-    worker, workers, arrived, batch, rows, net, sums, of_space, of_plane, seen, of_seen, slope,
-    flat, solid,
+    worker, progress, batch, rows, net, sums, of_space, of_plane, seen, of_seen, slope, flat, solid
 ):  # fmt: skip
     """From of_seen, the gradients of what forward() gives, to those of what it takes, in sums.
 
-    Fills in of_seen's density and values. Scratch, pairs: slope [R, H / 2 + 1], flat [A, R], solid
-    [L, R]. Rows from the last one on, up to a multiple of ROWS, are 0 in all that forward() kept,
-    and in slope.
+    progress: see workers.phases(), three of them. Fills in of_seen's density and values. Scratch,
+    pairs: slope [R, H / 2 + 1], flat [A, R], solid [L, R]. Rows from the last one on, up to a
+    multiple of ROWS, are 0 in all that forward() kept, and in slope.
     """
-    end = rows.ends[-1]
-    _of_color(worker, workers, batch, rows, net, sums, seen, of_seen, slope)
-    meet(workers, arrived)
-    n_levels = len(of_space.scales)
-    _backward(
-        worker, workers, end, batch, rows, net, sums, slope, of_seen.values, n_levels, of_plane,
-        flat, solid,
-    )  # fmt: skip
-    meet(workers, arrived)
-    parts = len(sums.space)
-    for task in range(worker, n_levels * parts, workers):
-        level, part = task % n_levels, task // n_levels
-        begin, last = end * part // parts, end * (part + 1) // parts
-        scatter_level3(begin, last, rows.place, solid[level], of_space, level, sums.space[part])
-    parts, n_levels = len(sums.plane), len(of_plane.scales)
-    for task in range(worker, n_levels * parts, workers):
-        level, part = task % n_levels, task // n_levels
-        begin, last = end * part // parts, end * (part + 1) // parts
-        scatter_level2(begin, last, rows.point, flat[level], of_plane, level, sums.plane[part])
+    end, n_levels, n_ambient = rows.ends[-1], len(of_space.scales), len(of_plane.scales)
+    portion = next_task(progress, 0)
+    while portion < PORTIONS:
+        _of_color(portion, batch, rows, net, sums, seen, of_seen, slope)
+        finish(progress, 0, PORTIONS)
+        portion = next_task(progress, 0)
+    wait(progress, 0, PORTIONS)
+    portion = next_task(progress, 1)
+    while portion < PORTIONS:
+        _backward(
+            portion, end, batch, rows, net, sums, slope, of_seen.values, n_levels, of_plane, flat,
+            solid,
+        )  # fmt: skip
+        finish(progress, 1, PORTIONS)
+        portion = next_task(progress, 1)
+    wait(progress, 1, PORTIONS)
+    task = next_task(progress, 2)
+    while task < n_levels + n_ambient:
+        level = task - n_levels
+        if task < n_levels:
+            scatter_level3(0, end, rows.place, solid[task], of_space, task, sums.space)
+        else:
+            scatter_level2(0, end, rows.point, flat[level], of_plane, level, sums.plane)
+        finish(progress, 2, n_levels + n_ambient)
+        task = next_task(progress, 2)
+    wait(progress, 2, n_levels + n_ambient)
 
 
 @inlined
-def _of_color(worker, workers, batch, rows, net, sums, seen, of_seen, slope):
+def _of_color(portion, batch, rows, net, sums, seen, of_seen, slope):
     """Slopes of the colour's hidden layer, and in the last word of the density's logarithm.
 
-    By rays, of which a worker takes every so manieth few.
+    By rays, of which a portion has every so manieth few.
     """
-    weights, total = net.to_rgb, sums.to_rgb[worker]
+    weights, total = net.to_rgb, sums.to_rgb[portion]
     half, n = weights.shape[2], len(batch.frame)
     even, odd = np.empty(half, np.float32), np.empty(half, np.float32)
-    for task in range(worker, -(-n // RAYS), workers):
+    for task in range(portion, -(-n // RAYS), PORTIONS):
         for which in range(task * RAYS, min(n, (task + 1) * RAYS)):
             even[:], odd[:] = ZERO, ZERO
             back_to_samples(
@@ -411,9 +456,9 @@ def _of_color(worker, workers, batch, rows, net, sums, seen, of_seen, slope):
 
 @inlined
 def _backward(
-    worker, workers, end, batch, rows, net, sums, slope, of_values, n_levels, grid, flat, solid
+    portion, end, batch, rows, net, sums, slope, of_values, n_levels, grid, flat, solid
 ):  # fmt: skip
-    """A worker's pieces, from slopes of the colour's hidden layer to those of the grids' features.
+    """A portion's pieces, from slopes of the colour's hidden layer to those of the grids' features.
 
     grid: the ambient one. Fills flat and solid.
     """
@@ -426,15 +471,15 @@ def _backward(
     inputs = np.zeros((sums.to_sigma.shape[1], PIECE // 2), np.uint32)
     here, of_x = np.empty((2, PIECE), np.float32), np.empty((2, PIECE), np.float32)
     cells, corners = np.empty((4, PIECE), np.uint32), np.empty((2, PIECE), np.uint64)
-    for start in range(worker * PIECE, end, workers * PIECE):
+    for start in range(portion * PIECE, end, PORTIONS * PIECE):
         n = min(end - start, PIECE)
         even = -(-n // ROWS) * ROWS
         sample, frame = rows.sample[start:], rows.frame[start:]
 
         paired(rows.s2, start, even, pairs_of)
         paired(slope, start, even, pairs_to)
-        _add(pairs_of, even, pairs_to, sums.to_color[worker])
-        total = sums.to_density[worker]
+        _add(pairs_of, even, pairs_to, sums.to_color[portion])
+        total = sums.to_density[portion]
         for i in range(n):
             share, hidden = first_of(slope[start + i, half]), rows.s2[start + i]
             for k in range(half):
@@ -446,20 +491,20 @@ def _backward(
 
         paired(rows.s1, start, even, pairs_of)
         paired(one, 0, even, pairs_to)
-        _add(pairs_of, even, pairs_to, sums.sigma_hidden[worker])
-        slopes(one, 0, n, net.sigma_hidden, rows.s1, start, two, 0, sums.of_eye[worker], frame)
+        _add(pairs_of, even, pairs_to, sums.sigma_hidden[portion])
+        slopes(one, 0, n, net.sigma_hidden, rows.s1, start, two, 0, sums.of_eye[portion], frame)
 
         _pair_columns(rows.features, start, even, inputs)
         paired(two, 0, even, pairs_to)
         add_products(
-            inputs, 0, inputs.shape[1], 1, len(inputs), even // 2, pairs_to, sums.to_sigma[worker]
+            inputs, 0, inputs.shape[1], 1, len(inputs), even // 2, pairs_to, sums.to_sigma[portion]
         )
         slopes(two, 0, n, net.to_sigma, None, 0, of_features, 0, None, None)
 
         _of_coordinate(
             rows, start, n, of_features, n_levels, grid, cells, corners, here, of_x, flat
         )  # fmt: skip
-        total, weights = sums.to_coordinate[worker], net.to_coordinate
+        total, weights = sums.to_coordinate[portion], net.to_coordinate
         for i in range(n):
             x, y = rows.coordinate[0, start + i], rows.coordinate[1, start + i]
             of_moved = of_values[sample[i], 3]
@@ -480,13 +525,13 @@ def _backward(
 
         paired(rows.a1, start, even, pairs_of)
         paired(one, 0, even, pairs_to)
-        _add(pairs_of, even, pairs_to, sums.ambient_hidden[worker])
-        slopes(one, 0, n, net.ambient_hidden, rows.a1, start, two, 0, sums.of_audio[worker], frame)
+        _add(pairs_of, even, pairs_to, sums.ambient_hidden[portion])
+        slopes(one, 0, n, net.ambient_hidden, rows.a1, start, two, 0, sums.of_audio[portion], frame)
 
         paired(two, 0, even, pairs_to)
         add_products(
-            inputs, 0, inputs.shape[1], 1, len(sums.to_ambient[worker]), even // 2, pairs_to,
-            sums.to_ambient[worker],
+            inputs, 0, inputs.shape[1], 1, len(sums.to_ambient[portion]), even // 2, pairs_to,
+            sums.to_ambient[portion],
         )  # fmt: skip
         slopes(two, 0, n, net.to_ambient, None, 0, of_spatial, 0, None, None)
 
