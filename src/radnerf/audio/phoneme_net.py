@@ -12,6 +12,7 @@ import math
 import struct
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ N_BLOCKS, WIDTH, HEADS = 4, 144, 4
 EDGES = (200, 200)
 
 _MAGIC, _ALIGNMENT, _MAX_BYTES = b"HAMAPK", 16, 64 << 20
-_DTYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
+_DTYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}
 _MAX_DIMENSIONS = 4
 _HOP = 160  # samples, of the spectrogram
 _FLOOR = 1e-10  # power below which a mel band is silent
