@@ -53,6 +53,13 @@ class PhonemeNet(nn.Module):
         UserError: they are not those of this network.
     """
 
+    filters: Tensor
+    fourier: Tensor
+    stem: Tensor
+    stem_bias: Tensor
+    phonemes: Tensor
+    phonemes_bias: Tensor
+
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()
         try:
@@ -61,11 +68,12 @@ class PhonemeNet(nn.Module):
             self.register_buffer("fourier", torch.cat(kernels))
             self.register_buffer("stem", tensors["onnx::Conv_801"])
             self.register_buffer("stem_bias", tensors["onnx::Conv_802"])
-            self.blocks = nn.ModuleList(_Block(tensors, i) for i in range(N_BLOCKS))
+            blocks = [_Block(tensors, i) for i in range(N_BLOCKS)]
             self.register_buffer("phonemes", tensors["acoustic_model.model.proj.weight"][..., 0])
             self.register_buffer("phonemes_bias", tensors["acoustic_model.model.proj.bias"])
         except KeyError as error:
             raise UserError(f"The phoneme recogniser's weights lack {error}.") from error
+        self.blocks = nn.ModuleList(blocks)
 
     def forward(self, sound: Float[Tensor, " samples"], n_blocks: int) -> Float[Tensor, "s c"]:
         """States after the first n_blocks, each normalised over its C numbers.
@@ -84,13 +92,19 @@ class PhonemeNet(nn.Module):
 
     def log_probabilities(self, mel: Float[Tensor, "80 frames"]) -> Float[Tensor, "s phonemes"]:
         """Of the recogniser's 191 tokens, the last of them the blank."""
-        x = self.blocks[-1].normalised(self._before_norm(mel, N_BLOCKS))
+        last = self.blocks[-1]
+        assert isinstance(last, _Block)
+        x = last.normalised(self._before_norm(mel, N_BLOCKS))
         return linear(x, self.phonemes, self.phonemes_bias).log_softmax(-1)
 
     def _before_norm(self, mel: Tensor, n_blocks: int) -> Tensor:
         x = gelu(conv1d(mel[None], self.stem, self.stem_bias, stride=2))[0].T
-        for i, block in enumerate(self.blocks[:n_blocks]):
-            x = block(x if i == 0 else self.blocks[i - 1].normalised(x))
+        for i in range(n_blocks):
+            block = self.blocks[i]
+            assert isinstance(block, _Block)
+            x = block(x)
+            if i < n_blocks - 1:
+                x = block.normalised(x)
         return x
 
 
