@@ -33,9 +33,8 @@ SMALLEST_FACE = 16  # pixels
 MOST_TILTED = 50.0  # degrees; more is a video on its side
 
 BY_PATH = (
-    "give landmarks=task landmarks.path=face_landmarker.task, or landmarks=file landmarks.path=a "
-    ".npy made elsewhere ([frames, 478 or 468 or 68, 2 or 3], pixels of the video, 25 frames a "
-    "second), or use Python 3.10 to 3.12"
+    "give landmarks=file landmarks.path=a .npy made elsewhere ([frames, 478 or 468 or 68, 2 or 3], "
+    "pixels of the video, 25 frames a second), or landmarks=mesh, which finds them"
 )
 
 
@@ -185,7 +184,9 @@ def _no_mediapipe() -> Iterator[None]:
     except (ImportError, AttributeError) as error:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise UserError(
-            f"Python {version} has no MediaPipe with face models ({error}): {BY_PATH}."
+            f"This Python {version} has no MediaPipe with face models ({error}): take "
+            "landmarks=mesh, which needs none, or pip install 'radnerf[mediapipe]' on Python 3.10 "
+            "to 3.12."
         ) from error
 
 
