@@ -81,7 +81,7 @@ class Renderer:
         from radnerf.kernels.frame.head import draw_head
         from radnerf.kernels.frame.march import cull
         from radnerf.kernels.frame.torso import draw_torso
-        from radnerf.kernels.numba_runtime import run
+        from radnerf.kernels.numba_runtime import run, run_threads
 
         scene, head, torso = self.scene, self.head, self.torso
         camera = pose[:3].float().contiguous().numpy()
