@@ -54,7 +54,7 @@ def test_a_run_ends_in_a_portrait_that_speaks(
 ) -> None:
     bundle = portrait_of(tiny_clip, tmp_path, *choices)
     assert torch.equal(bundle.poses, torch.from_numpy(Clip.open(tiny_clip).poses))
-    driver = FileDriver(bundle, tiny_clip / "aud.wav", eyes="0.25")
+    driver = FileDriver(bundle, tiny_clip / "aud.wav", eyes="1")
     assert next(iter(driver)).shape == (24, 32, 3)
 
 
@@ -72,12 +72,16 @@ def test_mixed_precision_learns_the_same(
         portrait_of(tiny_clip, tmp_path / name, *choices, *precision, kernels=kernels).weights
         for name, precision in (("exact", []), ("mixed", ["+trainer.precision=bf16-mixed"]))
     )
-    for name in ("head.spatial.table", "torso.torso_net.weights.0", "head.color_net.weights.1"):
+    for name in (
+        "head.field.spatial.table",
+        "torso.field.torso_net.weights.0",
+        "head.field.color_net.weights.1",
+    ):
         alike = torch.nn.functional.cosine_similarity(exact[name], mixed[name], 0, 1e-12)
         assert exact[name].dtype == mixed[name].dtype == torch.float32
         assert float(alike.median()) > 0.99, name
     # Far from where they started, which is within 1e-4: they have learned.
-    assert exact["head.spatial.table"].abs().max() > 0.01
+    assert exact["head.field.spatial.table"].abs().max() > 0.01
 
 
 def test_refined_poses_are_in_the_portrait(tiny_clip: Path, tmp_path: Path) -> None:
