@@ -19,6 +19,7 @@ from radnerf.errors import UserError
 from radnerf.experiment import run
 from radnerf.inference.bundle import PortraitBundle
 from radnerf.inference.file_driver import FileDriver
+from radnerf.inference.performer import Control
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -80,18 +81,10 @@ def test_the_mouth_follows_the_audio(trained: tuple[Path, dict[str, Any]]) -> No
     def correlation(driving: list[torch.Tensor]) -> float:
         poses = clip.poses[clip.n_train :]
         frames = [
-            driver.portrait.render(
-                torch.from_numpy(pose),
-                driver.focal,
-                driver.centre,
-                driver.size,
-                code,
-                1.0,
-                torch.from_numpy(driver.background).float() / 255,
-            )
+            driver.performer.draw(Control(torch.from_numpy(pose), code, eyes=1.0))
             for pose, code in zip(poses, driving, strict=True)
         ]
-        pixels = (torch.stack(frames) * 255).byte().cpu().numpy()
+        pixels = np.stack(frames)
         return float(np.corrcoef(mouth_opening_from_frames(pixels, poses), truth)[0, 1])
 
     follows = correlation(codes)
