@@ -20,6 +20,7 @@ def main(config: DictConfig) -> None:
     from radnerf.inference.shared import shared_frames
     from radnerf.inference.video import Sound, VideoWriter
     from radnerf.kernels import set_backend
+    from radnerf.provenance.consent import UNRECORDED
     from radnerf.registry import load_plugins
 
     out, audio = Path(config.out), Path(config.audio)
@@ -30,7 +31,11 @@ def main(config: DictConfig) -> None:
     load_plugins(config.plugins)
     set_backend(config.kernels)
     bundle = PortraitBundle.load(config.portrait)
-    video = VideoWriter(out, bundle.fps, Sound.of_file(audio))
+    if not bundle.consent:
+        print(UNRECORDED)
+    sound = Sound.of_file(audio)
+    marks = instantiate(config.marks)(portrait=config.portrait, audio=audio)
+    video = VideoWriter(out, bundle.fps, sound, marks=marks)
     driver = instantiate(config.driver)(bundle=bundle)
     console = Console(stderr=True)
     quiet = not console.is_terminal
@@ -44,4 +49,5 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     paths = ("portrait", "audio", "out", "pose", "background", "features")
-    run(main, "render/config", (*paths, "extractor.model", "extractor.checkpoint"))
+    marks = ("provenance", "label", "label_font")
+    run(main, "render/config", (*paths, *marks, "extractor.model", "extractor.checkpoint"))

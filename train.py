@@ -6,7 +6,7 @@ from radnerf import cli
 
 PATHS = (
     *("data.video", "data.root", "data.folder", "outputs"),
-    *("ckpt", "test.audio", "metrics.lpips", "metrics.syncnet"),
+    *("consent", "provenance", "ckpt", "test.audio", "metrics.lpips", "metrics.syncnet"),
     *(f"audio.extractor.{name}" for name in ("model", "checkpoint", "file")),
 )
 

@@ -48,6 +48,17 @@ def test_round_trip_keeps_everything(path):
     assert path.stat().st_mode == (path.parent / "other").stat().st_mode, "others may read it"
 
 
+def test_consent_is_kept_and_portraits_of_before_have_none(path):
+    make_bundle(consent="Änna, 3 May 2026").save(path)
+    assert PortraitBundle.load(path).consent == "Änna, 3 May 2026"
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    facts = json.loads(json.loads(raw[8 : 8 + length])["__metadata__"]["facts"])
+    del facts["consent"]
+    rewrite(path, {"facts": json.dumps(facts)})
+    assert PortraitBundle.load(path).consent is None
+
+
 def test_weights_that_share_memory_are_saved(path):
     table = torch.rand(4, 2)
     make_bundle(weights={"a": table, "b": table[1:]}).save(path)

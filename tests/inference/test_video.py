@@ -6,6 +6,7 @@ from inference.fakes import write_wav
 
 from radnerf.errors import UserError
 from radnerf.inference.video import Sound, VideoWriter, comparison_strip, side_by_side
+from radnerf.provenance import Marks
 
 
 def decode(path):
@@ -147,6 +148,9 @@ def test_comparisons_show_the_frames_under_a_bar(tmp_path):
     assert both.shape[1] == 120 and both.shape[0] > 40
     assert (both[-40:, :60] == 10).all() and (both[-40:, 60:] == 200).all()
     assert both[:-40, :60].max() > 100, "a caption"
-    comparison_strip(tmp_path / "s.png", [[truth] * 3, [rendering] * 3], ["truth", "ours"])
+    (tmp_path / "p.safetensors").write_bytes(b"portrait")
+    bare = Marks.of(tmp_path / "p.safetensors", provenance="none", watermark="none")
+    rows = [[truth] * 3, [rendering] * 3]
+    comparison_strip(tmp_path / "s.png", rows, ["truth", "ours"], bare)
     strip = cv2.imread(str(tmp_path / "s.png"))
     assert strip.shape == (2 * both.shape[0], 180, 3)

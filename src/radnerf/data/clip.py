@@ -12,6 +12,7 @@ Layout (the one public RAD-NeRF, AD-NeRF and ER-NeRF tools share):
     transforms_train.json, transforms_val.json
     au.csv                  optional (ER-NeRF): blinks by OpenFace, see data/blinks.py
     clip.json               ours alone, optional: frame rate, head box, tracking report
+    consent.txt             ours alone, optional: who agreed and when; empty if nobody was asked
 
 Frames. On disk a pose is camera-to-world with OpenGL camera axes (x right, y up, z backward) in a
 world where the head stands at the origin: x to the image's right, y up, z towards the camera.
@@ -51,6 +52,7 @@ from radnerf.geometry.eyes import eye_range
 from radnerf.geometry.face68 import LEFT_EYE, NOSTRILS, OUTER_LIPS, RIGHT_EYE
 
 WORLD_SCALE = 4.0
+CONSENT = "consent.txt"
 TRAIN, HELD_OUT = "transforms_train.json", "transforms_val.json"
 # Folders of images, one a frame, and what training has them for.
 IMAGES = {
@@ -276,6 +278,22 @@ def read_meta(root: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text()))
     except ValueError as error:
         raise UserError(f"{path} is not valid JSON ({error}).") from error
+
+
+def read_consent(root: Path) -> str | None:
+    """Who agreed and when; empty if nobody did, None if it was never asked."""
+    path = root / CONSENT
+    return path.read_text().strip() if path.is_file() else None
+
+
+def write_consent(root: Path, consent: str) -> None:
+    """Keep who agreed and when.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    with whole_file(root / CONSENT) as part:
+        part.write_text(consent + "\n")
 
 
 def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:

@@ -24,6 +24,7 @@ from radnerf.metrics.frames import SyncMetric, audio_offset_values
 from radnerf.metrics.landmarks import FaceLandmarks
 from radnerf.metrics.offset import AudioOffset
 from radnerf.metrics.syncnet import face_boxes
+from radnerf.provenance import Marks
 from radnerf.runtime.memory import release_memory
 
 
@@ -32,6 +33,7 @@ def evaluate_cross(
     data: ClipDataModule,
     audio: str | Path,
     video: Path,
+    marks: Marks,
     syncnet: str | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def evaluate_cross(
     Args:
         bundle: the portrait with the tracks of the clip that `data` holds.
         audio: path of an audio or video file.
+        marks: of the video; what is measured is unmarked.
 
     Raises:
         UserError: the audio cannot be used.
@@ -64,7 +67,7 @@ def evaluate_cross(
             detector = None
             values |= {"cross.audio_offset_ms": None, "cross.audio_offset_ms.reason": str(error)}
         sound = Sound.of_file(audio)
-        writer = stack.enter_context(VideoWriter(video, clip.fps, sound))
+        writer = stack.enter_context(VideoWriter(video, clip.fps, sound, marks=marks))
         for i, frame in track(enumerate(frames), "another voice", len(frames)):
             if i % RELEASE_MEMORY_EVERY == 0:
                 release_memory()

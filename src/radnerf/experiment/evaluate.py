@@ -25,6 +25,7 @@ from radnerf.metrics.eyes import eye_response
 from radnerf.metrics.frames import Frame, ImageMetrics, MouthMetrics, PerceptualMetric, SyncMetric
 from radnerf.metrics.landmarks import FaceLandmarks
 from radnerf.metrics.syncnet import face_boxes
+from radnerf.provenance import Marks
 from radnerf.rendering.frame import frame_renderer
 from radnerf.rendering.portrait import Portrait
 from radnerf.runtime.memory import release_memory
@@ -40,6 +41,7 @@ def evaluate(
     portrait: Portrait,
     data: ClipDataModule,
     video: Path,
+    marks: Marks,
     seed: int = 0,
     lpips: str | None = None,
     syncnet: str | None = None,
@@ -52,6 +54,7 @@ def evaluate(
     audio code of the training frames. One frame is held at a time, however long the clip.
 
     Args:
+        marks: of the video and the strip; what is measured is unmarked.
         lpips, syncnet: paths of weights, see load_lpips and load_syncnet.
         note: what to say on the strip.
     """
@@ -69,7 +72,7 @@ def evaluate(
 
     with ExitStack() as stack:
         sound = Sound.of_samples(wave, SAMPLE_RATE)
-        writer = stack.enter_context(VideoWriter(video, clip.fps, sound))
+        writer = stack.enter_context(VideoWriter(video, clip.fps, sound, marks=marks))
         for i, rendered in track(renderings(portrait, data, seed), "test", len(held_out)):
             if i % RELEASE_MEMORY_EVERY == 0:
                 release_memory()
@@ -88,6 +91,7 @@ def evaluate(
         video.with_suffix(".png"),
         [list(row) for row in zip(*strip, strict=True)],
         ["truth", "rendering", "head over true torso"],
+        marks,
         note,
     )
     return {

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from radnerf.data.clip import read_consent
 from radnerf.data.datamodule import ClipDataModule
 from radnerf.experiment.evaluate import encode
 from radnerf.fields.audio_net import mouth_codes, rest_code, smooth_track
@@ -66,4 +67,5 @@ def portrait_file(clip_id: str, data: ClipDataModule, portrait: Portrait) -> Por
         background=data.frames.background,
         n_train=data.clip.n_train,
         audio_offset=data.audio_offset,
+        consent=read_consent(data.clip.root) or None,
     )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from radnerf.audio import make_extractor
@@ -31,6 +32,7 @@ def measure(
     bundle: PortraitBundle,
     data: ClipDataModule,
     folder: Path,
+    file: Path,
     steps: Mapping[str, int],
     wanted: Mapping[str, int],
 ) -> dict[str, Any]:
@@ -38,26 +40,23 @@ def measure(
 
     Args:
         bundle: the portrait with the clip's tracks.
+        file: the portrait's, which the videos' marks name.
         steps: that each stage of it had.
         wanted: steps that the recipe had for them.
 
     Raises:
         UserError: test.audio cannot be used.
     """
-    weights = config.metrics
-    metrics = evaluate(
-        portrait,
-        data,
-        folder / "test.mp4",
-        config.seed,
-        weights.lpips,
-        weights.syncnet,
-        too_few(steps, wanted),
-    )
+    weights, mark = config.metrics, instantiate(config.marks)
+    beside_truth = mark(portrait=file, audio=data.clip.root / "aud.wav").beside_truth()
+    video, lpips, syncnet = folder / "test.mp4", weights.lpips, weights.syncnet
+    note = too_few(steps, wanted)
+    metrics = evaluate(portrait, data, video, beside_truth, config.seed, lpips, syncnet, note)
     if config.test.audio is not None:
         device = str(next(portrait.parameters()).device)
+        marks = mark(portrait=file, audio=config.test.audio)
         metrics |= evaluate_cross(
-            bundle, data, config.test.audio, folder / "cross.mp4", weights.syncnet, device
+            bundle, data, config.test.audio, folder / "cross.mp4", marks, syncnet, device
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     metrics |= {"memory.peak_mb": peak, "seed": config.seed}
@@ -91,7 +90,7 @@ def measure_again(config: DictConfig, ckpt: Path, root: Path, folder: Path) -> d
     portrait = load_portrait(bundle).to(launch.device(config.trainer))
     state = read_state(ckpt.parent)  # empty for a portrait that was taken elsewhere
     steps, wanted = state.get("steps", {}), state.get("wanted", {})
-    metrics = measure(config, portrait, bundle, data, folder, steps, wanted)
+    metrics = measure(config, portrait, bundle, data, folder, ckpt, steps, wanted)
     return metrics | {"portrait": str(ckpt)}
 
 

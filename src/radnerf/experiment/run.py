@@ -36,6 +36,7 @@ from radnerf.modules.budget import Budget
 from radnerf.modules.stage import StageModule
 from radnerf.preprocess.report import warn
 from radnerf.preprocess.source import ClipSource
+from radnerf.provenance.consent import Consent
 from radnerf.registry import load_plugins
 from radnerf.rendering.portrait import Portrait
 from radnerf.runtime import ranks
@@ -85,6 +86,13 @@ def _run(config: DictConfig) -> dict[str, Any]:
     settings: Any = OmegaConf.to_container(config.data, resolve=True)
     chosen = {name: instantiate(config[name]) for name in ("landmarks", "parser", "tracker")}
     source = ClipSource(**settings, **chosen)
+    consent = None
+    if _training(config) and ranks.rank() == 0:
+        # Before the work, while the user is there; from here on it is in the clip's folder alone.
+        consent = Consent.of(source.clip_root, config.consent, source.demo is not None)
+        kept_apart = OmegaConf.merge(config, {"consent": None})
+        assert isinstance(kept_apart, DictConfig)
+        config = kept_apart
     began = time.monotonic()
     with ranks.rank_zero_first():
         prepare = "preprocess" in stages and ranks.rank() == 0
@@ -92,6 +100,8 @@ def _run(config: DictConfig) -> dict[str, Any]:
     preprocess_s = time.monotonic() - began
     if ranks.rank() == 0:
         warn(root, config.strict)
+    if consent:
+        consent.keep(root)
     if stages == ["preprocess"]:
         _say(f"clip: {root}")
         return {}
@@ -190,7 +200,8 @@ def _train_and_test(
         return {}
     seconds: dict[str, float] = folder.state["seconds"]
     had, wanted = folder.state["steps"], folder.state["wanted"]
-    metrics = measure(config, portrait, bundle, data, folder.path, had, wanted)
+    file = folder.path / PORTRAIT
+    metrics = measure(config, portrait, bundle, data, folder.path, file, had, wanted)
     metrics |= {
         "time.preprocess_s": seconds["preprocess"],
         "time.train_s": sum(seconds.get(name, 0.0) for name in plan.TRAINING),

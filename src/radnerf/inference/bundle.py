@@ -49,6 +49,7 @@ class PortraitBundle:
     background: UInt8[Tensor, "h w 3"]
     n_train: int  # the first n_train frames were trained on
     audio_offset: float  # seconds by which the clip's mouth moves ahead of its sound
+    consent: str | None = None  # who agreed, and when
     version: int = VERSION
 
     def save(self, path: str | Path) -> None:
@@ -62,7 +63,7 @@ class PortraitBundle:
         tensors |= {name: getattr(self, name) for name in _TRACKS}
         # A copy each: safetensors refuses tensors that share memory.
         tensors = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-        facts = {name: getattr(self, name) for name in _FACTS}
+        facts = {name: getattr(self, name) for name in (*_FACTS, "consent")}
         metadata = {"format": FORMAT, "version": str(self.version), "facts": json.dumps(facts)}
         with whole_file(path) as part:
             part.write_bytes(save(tensors, metadata))
@@ -89,6 +90,7 @@ class PortraitBundle:
                 torso_motion=tensors["torso_motion"],
                 background=tensors["background"],
                 version=VERSION,
+                consent=_text(facts.get("consent")),  # portraits of before have none
                 **{name: read(facts[name]) for name, read in _FACTS.items()},
             )
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -103,6 +105,10 @@ def _pair(kind: type) -> Any:
         return kind(first), kind(second)
 
     return read
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 # What is stored as tensors beside the weights.

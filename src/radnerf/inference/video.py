@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from radnerf.data.clip import write_image
 from radnerf.errors import UserError
 from radnerf.files import whole_file
+from radnerf.provenance import Marks
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 AAC_FRAME = 1024  # samples
@@ -86,13 +86,19 @@ class VideoWriter:
         fps: frames a second.
         sound: what to hear; its length does not depend on that of the picture.
         crf: H.264 quality, smaller is better; 15 is visually lossless.
+        marks: what the video is to say of itself; None for unmarked frames.
 
     Raises:
         UserError: the file cannot be written.
     """
 
     def __init__(
-        self, path: str | Path, fps: float, sound: Sound | None = None, crf: int = 15
+        self,
+        path: str | Path,
+        fps: float,
+        sound: Sound | None = None,
+        crf: int = 15,
+        marks: Marks | None = None,
     ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() != ".mp4" or self.path.is_dir():
@@ -100,6 +106,8 @@ class VideoWriter:
         self.rate = Fraction(fps).limit_denominator(100_000)
         self.crf = crf
         self.sound = sound
+        self.marks = marks
+        self._marked = marks.begin() if marks else None
         self.n_frames = 0
         self._samples = iter(sound.blocks) if sound else iter(())
         self._n_samples = 0
@@ -107,8 +115,11 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
             part = stack.enter_context(whole_file(self.path))
-            options = {"movflags": "+faststart"}
+            options = {"movflags": "+faststart+use_metadata_tags"}
+            if self.marks:
+                stack.enter_context(self.marks.sealed(part))
             self._container = stack.enter_context(av.open(str(part), "w", options=options))
+            self._container.metadata.update(self.marks.fields() if self.marks else {})
             self._stack = stack.pop_all()
         return self
 
@@ -127,6 +138,8 @@ class VideoWriter:
 
     def write(self, frame: Frame) -> None:
         """Add a frame; all have the size of the first."""
+        if self._marked:
+            frame = self._marked(frame)
         height, width = frame.shape[:2]
         even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         if not self.n_frames:
@@ -193,9 +206,10 @@ def comparison_strip(
     path: str | Path,
     rows: Sequence[Sequence[Frame]],
     captions: Sequence[str],
+    marks: Marks,
     note: str | None = None,
 ) -> None:
-    """Write a PNG of rows of frames of one size, a caption over the first frame of each row.
+    """Write a marked PNG of rows of frames of one size, a caption over the first of each row.
 
     Args:
         note: a line above all of them.
@@ -208,7 +222,7 @@ def comparison_strip(
         images = [caption(frame, text if i == 0 else "") for i, frame in enumerate(row)]
         lines.append(np.concatenate(images, 1))
     picture = np.concatenate(lines)
-    write_image(Path(path), picture if note is None else noted(picture, note))
+    marks.write_picture(Path(path), picture if note is None else noted(picture, note))
 
 
 def noted(picture: Frame, text: str) -> UInt8[np.ndarray, "taller w 3"]:

@@ -16,7 +16,7 @@ from radnerf.errors import UserError
 from radnerf.sweep import NOTE
 
 # They differ between runs without being a choice of the experiment's.
-NOT_COMPARED = ("seed", "outputs")
+NOT_COMPARED = ("seed", "outputs", "consent")
 
 
 @dataclass
