@@ -1,11 +1,12 @@
 # make demo   sets everything up, trains the built-in portrait and writes demo.mp4
 # make test   sets everything up and runs the tests
+# make models  the networks that find faces, if setting up could not reach them
 # make lint   style and types
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test models lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/python train.py quality=good
@@ -15,6 +16,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+models: $(VENV)/installed
+	$(BIN)/python -m radnerf.models
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -176,7 +176,7 @@ def test_frames_come_in_order_with_bounded_read_ahead(n_frames: int) -> None:
         return frame
 
     results = parse_clip(
-        read_frame, np.stack([points] * n_frames), reported.append, not_green, workers=2
+        read_frame, np.stack([points] * n_frames), not_green, reported.append, workers=2
     )
     ahead = []
     order = []
