@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from experiment.training import composed
@@ -184,33 +183,3 @@ def test_a_portrait_is_found_or_the_sentence_says_what_to_do(tmp_path: Path) -> 
 def test_training_from_a_portrait_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"together with stages=\[test\]"):
         run(config(tmp_path, "ckpt=some.safetensors"))
-
-
-def test_sync_is_measured_on_rendered_frames(
-    first: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With weights (random ones here) the figures are there; the face is cut out of each frame."""
-    import torch
-
-    from radnerf.experiment import evaluate
-    from radnerf.metrics.syncnet import SyncNet
-
-    class Small(SyncNet):
-        def __init__(self) -> None:
-            torch.nn.Module.__init__(self)
-
-        def see(self, faces: torch.Tensor) -> torch.Tensor:
-            return faces.float().mean((1, 2, 3))
-
-        def hear(self, coefficients: torch.Tensor) -> torch.Tensor:
-            return coefficients[:, :3].mean(2)
-
-    monkeypatch.setattr(evaluate, "load_syncnet", lambda path: Small())
-    sync = evaluate.SyncMetric.open("w", np.zeros(16000, np.float32), 25.0, ("full",))
-    for grey in range(12):
-        sync.update({"full": np.full((60, 60, 3), grey, np.uint8)}, np.array([30.0, 30.0, 10.0]))
-    found = sync.compute()
-    assert set(found) == {f"full.sync_{x}" for x in ("confidence", "distance", "offset_frames")}
-    assert all(np.isfinite(value) for value in found.values())
-    other = evaluate.SyncMetric.open("w", np.zeros(16000, np.float32), 30.0, ("full",))
-    assert "25 frames" in other.compute()["full.sync_confidence.reason"]

@@ -24,10 +24,9 @@ _PNG_XMP = "XML:com.adobe.xmp"
 def aigc(facts: dict[str, str]) -> str:
     """The field of that name, JSON: generated (1), by what, and a number of this content."""
     number = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-    names = ("Label", "ContentProducer", "ProduceID", "ReservedCode1")
-    names += ("ContentPropagator", "PropagateID", "ReservedCode2")
-    values = ("1", f"{NAME} {version('radnerf')}", number, "", "", "", "")
-    return json.dumps(dict(zip(names, values, strict=True)))
+    known = {"Label": "1", "ContentProducer": f"{NAME} {version('radnerf')}", "ProduceID": number}
+    empty = ("ReservedCode1", "ContentPropagator", "PropagateID", "ReservedCode2")
+    return json.dumps(known | dict.fromkeys(empty, ""))
 
 
 def xmp(source_type: str, facts: dict[str, str]) -> str:

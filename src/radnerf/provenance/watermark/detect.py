@@ -120,7 +120,7 @@ class Evidence:
         self._total: np.ndarray | float = 0.0
 
     def add(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        luma: np.ndarray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
         if (scale := self.most / min(luma.shape)) < 1:
             luma = cv2.resize(luma, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         self._total = self._total + _even(luma - cv2.blur(luma, (DETAIL, DETAIL)), DETAIL, FLOOR)

@@ -62,16 +62,16 @@ def decode(scores: Float[np.ndarray, "8 256"]) -> tuple[str, Int[np.ndarray, " 8
     best: tuple[float, int, int] | None = None
     for i in np.flatnonzero(first < last):
         for j in order[first[i] : last[i]]:
-            score = float(left_score[i] + right_score[j])
-            if best is None or score > best[0]:
-                best = score, int(i), int(j)
+            total = float(left_score[i] + right_score[j])
+            if best is None or total > best[0]:
+                best = total, int(i), int(j)
     if best is None:
         return None
     picks = [*_digits(best[1]), *_digits(best[2])]
-    symbols = np.array([values[s, pick] for s, pick in enumerate(picks)])
-    word = int.from_bytes((symbols ^ _SCRAMBLE).astype(np.uint8).tobytes(), "big")
+    read = np.array([values[s, pick] for s, pick in enumerate(picks)])
+    word = int.from_bytes((read ^ _SCRAMBLE).astype(np.uint8).tobytes(), "big")
     portrait = (word >> 24) & ((1 << PORTRAIT_BITS) - 1)
-    return f"{portrait:0{PORTRAIT_DIGITS}x}", symbols, best[0]
+    return f"{portrait:0{PORTRAIT_DIGITS}x}", read, best[0]
 
 
 def _digits(index: int) -> list[int]:
