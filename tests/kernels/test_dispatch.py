@@ -74,10 +74,7 @@ def test_what_other_operators_can_do_is_left_to_them_once_said(
 
 
 def test_a_missing_package_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def find(name: str) -> object:
-        return None if name == "numba" else object()
-
-    monkeypatch.setattr(dispatch, "find_spec", find)
+    monkeypatch.setattr(dispatch, "is_found", lambda module: module != "numba")
     with pytest.raises(KernelUnavailable, match="encodings/cpu: numba is not installed"):
         sh_encode(DIRECTIONS, backend="cpu")
     assert "cpu" not in kernels.available("encodings")
@@ -99,14 +96,14 @@ def test_auto_takes_what_accepts_the_tensors_and_says_so_once(
 
 def test_auto_never_takes_tritons_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(dispatch, "find_spec", lambda name: object())
+    monkeypatch.setattr(dispatch, "is_found", lambda module: True)
     assert "triton" in kernels.available("encodings")
     assert dispatch.pick("encodings", None, DIRECTIONS).__name__.endswith("encodings.cpu")
     assert dispatch.unsupported_reason("encodings", "triton", DIRECTIONS) is None
 
 
 def test_triton_says_why_it_cannot_take_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "find_spec", lambda name: object())
+    monkeypatch.setattr(dispatch, "is_found", lambda module: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert "triton" not in kernels.available("encodings")

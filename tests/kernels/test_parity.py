@@ -388,7 +388,7 @@ def test_occupancy_update(backend: str, n: int) -> None:
 MLPS = {
     "ambient": ([32, 64, 64, 2], 3),
     "density": ([64, 64, 64, 65], 1),
-    "colour": ([80, 64, 3], 0),
+    "color": ([80, 64, 3], 0),
     "one layer": ([5, 7], 4),
     "many frames": ([16, 32, 4], 50),
     "uneven": ([12, 40, 24, 33, 5], 3),

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -41,7 +42,7 @@ def _reference_unsupported(tensors: Iterable[Tensor]) -> str | None:
 
 
 def _cpu_unsupported(tensors: Iterable[Tensor]) -> str | None:
-    if find_spec("numba") is None:
+    if not is_found("numba"):
         return "numba is not installed"
     for tensor in tensors:
         if tensor.device.type != "cpu":
@@ -52,7 +53,7 @@ def _cpu_unsupported(tensors: Iterable[Tensor]) -> str | None:
 
 
 def _triton_unsupported(tensors: Iterable[Tensor]) -> str | None:
-    if find_spec("triton") is None:
+    if not is_found("triton"):
         return "triton is not installed"
     interpreted = triton_interprets()
     if not (interpreted or torch.cuda.is_available()):
@@ -63,6 +64,12 @@ def _triton_unsupported(tensors: Iterable[Tensor]) -> str | None:
         if tensor.dtype == torch.float64:
             return "a tensor is torch.float64"
     return None
+
+
+@cache
+def is_found(module: str) -> bool:
+    """Whether a module can be imported; asked once, for it takes as long as a small operator."""
+    return find_spec(module) is not None
 
 
 def triton_interprets() -> bool:
@@ -115,7 +122,7 @@ def unsupported_reason(op: str, backend: str, *given: object) -> str | None:
         given: to the call: tensors, dataclasses of them, what is Unsupported; all else may be
             left out.
     """
-    if find_spec(_module(op, backend)) is None:
+    if not is_found(_module(op, backend)):
         return NOT_WRITTEN
     leaves = list(_leaves(given))
     reason = BACKENDS[backend](leaf for leaf in leaves if isinstance(leaf, Tensor))
