@@ -13,6 +13,7 @@ from radnerf.faces.mesh import FaceTracker
 from radnerf.faces.person import PersonSegmenter
 from radnerf.models import FACE_DETECTOR, FACE_MESH, PERSON
 from radnerf.preprocess.landmarks.detect import mediapipe_detector, mesh_detector
+from radnerf.preprocess.landmarks.finders import DETECTION_SIDE
 from radnerf.preprocess.video.decode import probe, read_frames
 
 CLIPS = (
@@ -38,21 +39,27 @@ def test_points_and_mask_are_those_of_the_package(shared_videos: Path, name: str
     if not path.is_file():
         pytest.skip(f"no {path}")
     video = probe(path)
-    size = video.fit(640)
+    size = video.fit(DETECTION_SIDE)
     ours = mesh_detector(network(FACE_DETECTOR), network(FACE_MESH))
     person = PersonSegmenter(network(PERSON))
-    scale = 256 / max(size)
+    scale, seen = 256 / max(size), 0
     mask = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
     with mediapipe_detector() as theirs, mask:
         for frame in islice(read_frames(video, size), 0, FRAMES * EVERY, EVERY):
             found, true = ours(frame), theirs(frame)
-            assert len(found) == len(true) > 0
+            # In a tall frame the face is small: the package, too, misses it in some.
+            assert len(found) == len(true)
+            if not found:
+                continue
+            seen += 1
             off = np.linalg.norm((found[0] - true[0])[:, :2], axis=1) * scale
             assert off.mean() < 0.3 and off[LIPS].max() < 1, "pixels of a frame of 256"
             assert np.abs((found[0] - true[0])[:, 2]).mean() * scale < 1
             soft = mask.process(np.ascontiguousarray(frame)).segmentation_mask
             difference = np.abs(person(frame) - soft)
-            assert difference.mean() < 0.002 and np.mean(difference > 0.5) < 0.001
+            assert difference.mean() < 0.002
+            assert np.mean(difference > 0.5) < 0.001
+    assert seen > FRAMES / 2
 
 
 def test_single_frames_are_those_of_the_package(shared_videos: Path) -> None:
