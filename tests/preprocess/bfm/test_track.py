@@ -187,7 +187,7 @@ def test_motion_costs_nothing_when_steady(model: MorphableModel) -> None:
     face = fit.Face(
         identity=torch.zeros(1),
         expression=torch.ones(6, 2),
-        turn=t * torch.tensor([0.0, 0.1, 0.0]),
+        rotation_step=t * torch.tensor([0.0, 0.1, 0.0]),
         move=t * torch.tensor([0.2, 0.0, 0.0]),
         zoom=torch.zeros(()),
         first_rotation=torch.eye(3).repeat(6, 1, 1),
