@@ -106,7 +106,7 @@ def test_whoever_is_deaf_is_ended(work: str, number: int, code: int, tmp_path: P
 
 
 def test_a_warning_has_its_time(tmp_path: Path) -> None:
-    slow = "    begin()\n    try:\n        time.sleep(60)\n    finally:\n        time.sleep(2)"
+    slow = "    try:\n        begin()\n        time.sleep(60)\n    finally:\n        time.sleep(2)"
     process = started("-c", PROGRAM.format(slow), folder=tmp_path)
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
     took, _ = end(process, signal.SIGUSR1)
