@@ -1,4 +1,4 @@
-"""The watermark's loops over a frame's pixels, on CPU cores: frames are bytes in main memory."""
+"""The watermark's loops over a frame's pixels, on a CPU core: frames are bytes in main memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ def activity(frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "rows colum
     The mean of the differences to the right and below, of every second row; a last block that is
     cut by the frame's edge counts the pixels it has.
     """
-    from radnerf.kernels.numba_runtime import run
     from radnerf.kernels.watermark import loops
 
     height, width = frame.shape[:2]
     blocks = np.empty((-(-height // BLOCK), -(-width // BLOCK)), np.float32)
-    run(loops.activity, frame, BLOCK, blocks)
+    loops.activity(frame, BLOCK, blocks)
     return blocks
 
 
@@ -35,9 +34,8 @@ def add_pattern(
         strength: of each block of `BLOCK` pixels, in levels; between their centres it is
             interpolated.
     """
-    from radnerf.kernels.numba_runtime import run
     from radnerf.kernels.watermark import loops
 
     marked = np.empty_like(frame)
-    run(loops.add_pattern, frame, tile, strength, BLOCK, marked)
+    loops.add_pattern(frame, tile, strength, BLOCK, marked)
     return marked

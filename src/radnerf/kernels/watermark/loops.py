@@ -1,12 +1,14 @@
-"""Numba loops of the watermark."""
+"""Numba loops of the watermark.
+
+On one core: the video's encoder is busy on all of them, and threads would wait for it.
+"""
 
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from radnerf.kernels.numba_runtime import inlined, loop
+from radnerf.kernels.numba_runtime import inlined, serial_loop
 
 
 @inlined
@@ -15,11 +17,11 @@ def _luma(frame, y, x):
     return 77 * int(frame[y, x, 0]) + 150 * int(frame[y, x, 1]) + 29 * int(frame[y, x, 2])
 
 
-@loop
+@serial_loop
 def activity(frame, block, blocks):
     """Fills blocks [rows, columns]."""
     height, width = frame.shape[:2]
-    for row in prange(len(blocks)):
+    for row in range(len(blocks)):
         for column in range(blocks.shape[1]):
             total, count = 0, 0
             for y in range(row * block, min((row + 1) * block, height - 1), 2):
@@ -30,13 +32,13 @@ def activity(frame, block, blocks):
             blocks[row, column] = np.float32(total) / np.float32(256 * max(count, 1))
 
 
-@loop
+@serial_loop
 def add_pattern(frame, tile, strength, block, marked):
     """Fills marked [h, w, 3]. A block's strength is that of its centre."""
     height, width = frame.shape[:2]
     rows, columns = strength.shape
     period = len(tile)
-    for y in prange(height):
+    for y in range(height):
         at = (np.float32(y) + np.float32(0.5)) / np.float32(block) - np.float32(0.5)
         above = min(max(int(np.floor(at)), 0), rows - 1)
         below = min(above + 1, rows - 1)
