@@ -67,6 +67,8 @@ class StageModule(pl.LightningModule):
     """
 
     name = "stage"
+    # Whether no sum over many rows is torch's own, whose last bits depend on the threads.
+    sums_are_ours = False
 
     def __init__(
         self,
@@ -166,7 +168,10 @@ class StageModule(pl.LightningModule):
     def _sums(self) -> None:
         """A step's operators on a CPU, but for the optimizer's: see team.py."""
         if self.device.type == "cpu":
-            team.sums()
+            if self.sums_are_ours:
+                team.elements()
+            else:
+                team.sums()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Until the step's end: the moving average of the weights is of the same kind.

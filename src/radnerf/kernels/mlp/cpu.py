@@ -22,6 +22,7 @@ from radnerf.team import team
 MAX_FRAME_COLUMNS = 16
 # Two outputs are a coordinate, which 8 bits of mantissa would make jump between grid cells.
 MAX_EXACT_OUTPUTS = 2
+PIECES = 8  # of the rows that a weight's gradient is summed over
 
 
 @cache
@@ -37,6 +38,16 @@ def mlp(
     x: Tensor, weights: Sequence[Tensor], frame_bias: Tensor | None, frame: Tensor | None
 ) -> Tensor:
     return _Mlp.apply(x, frame_bias, frame, *weights)
+
+
+def over_rows(left: Tensor, right: Tensor) -> Tensor:
+    """left^T right in float32, summed in pieces of rows that no number of threads changes."""
+    whole = len(left) // PIECES * PIECES
+    pieces = (x[:whole].unflatten(0, (PIECES, -1)) for x in (left, right))
+    product = torch.einsum("pro,pri->poi", *pieces).float().sum(0)
+    if whole < len(left):
+        product += (left[whole:].T @ right[whole:]).float()
+    return product
 
 
 class _Mlp(torch.autograd.Function):
@@ -88,9 +99,9 @@ class _Mlp(torch.autograd.Function):
                 gradients.append(gradient)
             if wants_x:
                 of_x = (gradient @ matrices[0][:, : ctx.inputs]).float()
-        for depth, of_layer in enumerate(reversed(gradients)):
-            if wants_weights[depth] or (depth == 0 and wants_bias):
-                of_weights[depth] = (of_layer.T @ activations[depth]).float()
+            for depth, of_layer in enumerate(reversed(gradients)):
+                if wants_weights[depth] or (depth == 0 and wants_bias):
+                    of_weights[depth] = over_rows(of_layer, activations[depth])
         if wants_bias:
             if ctx.looked_up is None:
                 of_bias = of_weights[0][:, ctx.inputs :].T  # type: ignore[index]
