@@ -80,25 +80,20 @@ def test_a_look_is_not_taken_at_every_operator(made, monkeypatch):
     assert crew.look() == 4
 
 
-def test_sums_have_one_thread_and_elements_as_many_as_there_is_room_for(made):
-    crew = made(*[load(0.0, 0.0)] * 2, load(0.9, 0.0), load(0.0, 2.0))
+def test_torch_has_as_many_threads_as_there_is_room_for_until_it_rests(made):
+    crew = made(load(0.0, 0.0), load(0.9, 0.0), load(0.0, 2.0))
     for act, threads in (
-        (crew.sums, 1),
         (crew.elements, 4),
-        (crew.sums, 1),
+        (crew.elements, 3),
         (crew.rest, 4),
+        (crew.elements, 4),
     ):
         act()
         assert torch.get_num_threads() == threads
-    assert crew.size == 3
-    crew.elements()
-    assert torch.get_num_threads() == 4
 
 
 def test_a_context_of_elements_ends_as_it_began(made):
-    crew = made(*[load(0.0, 0.0)] * 2)
-    crew.sums()
+    crew = made(load(0.9, 0.0))
     with crew.on_elements():
-        assert torch.get_num_threads() == 4
-    assert torch.get_num_threads() == 1
-    crew.rest()
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == 4

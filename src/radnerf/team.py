@@ -3,10 +3,9 @@
 A thread that has no core makes the others wait at the end of every operator, which a step of
 training has hundreds of: beside one busy program two threads on two cores are slower than one.
 
-In training only those operators have several threads that gain by it and whose results do not
-depend on how many there are: our own loops, and torch's that make every number by itself, products
-with a narrow matrix among them. Torch's sums over many rows, which come out a little different for
-every number of threads, are made by one.
+In training all of torch's operators follow, too. Our loops and the gradients of our networks add up
+in fixed pieces, so that the number of threads changes none of their bits; a sum of torch's own over
+many rows, of which the audio net has some, may come out different in the last ones.
 """
 
 from __future__ import annotations
@@ -48,11 +47,6 @@ class Team(threading.local):
             self.most = min(self._given, cores())
             self.size = min(self.most, resized(self.size, load) if load else self.most)
         return self.size
-
-    def sums(self) -> None:
-        """From now on torch's operators have one thread."""
-        self.look()
-        self._give(1)
 
     def elements(self) -> None:
         """From now on torch's operators have as many threads as our loops."""

@@ -201,7 +201,7 @@ class Work:
         data, frames = self.data, torch.arange(self.data.clip.n_train)
         codes = mouth_codes(data.mouth, self.portrait.audio_net.code_dim)[frames]
         augment = instantiate(self.config.audio.augment)
-        team.sums()  # as in all of training
+        team.elements()  # as in all of training
         while not turns.over:
             pretrain_audio_net(
                 self.portrait.audio_net,

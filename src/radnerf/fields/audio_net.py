@@ -15,6 +15,7 @@ from torch.nn.functional import linear, pad
 
 from radnerf.conventions import ATTENTION_FRAMES
 from radnerf.registry import component
+from radnerf.team import team
 
 ATTENTION_FACTOR = 5.0  # the attention learns so many times faster (public code)
 CODE_SCALE = 2.0  # of the codes that stand for mouth shapes
@@ -91,6 +92,7 @@ class AudioNet(nn.Module):
         self.window_net = WindowNet(dim, code_dim, dropout)
         self.attention = FrameAttention(code_dim) if attention else None
 
+    @team.on_elements()
     def forward(self, audio: Float[Tensor, "f 8 16 c"]) -> Float[Tensor, "f d"]:
         if self.attention is None:
             return self.window_net(audio[:, ATTENTION_FRAMES // 2])
@@ -189,6 +191,8 @@ def pretrain_audio_net(
         optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.1 ** (step / n_steps)
     )
     for _ in range(n_steps):
+        if device.type == "cpu":
+            team.elements()
         frame = torch.randint(len(codes), (24,), generator=generator, device=device)
         windows = audio(frame) if augment is None else augment(audio(frame), generator)
         loss = (net(windows) - codes[frame]).square().sum(-1).mean()

@@ -15,7 +15,6 @@ from radnerf.kernels.dispatch import Unsupported
 from radnerf.kernels.encodings import frequency_encode
 from radnerf.kernels.tensors import TorsoState, TorsoTensors
 from radnerf.registry import component
-from radnerf.team import team
 
 # Where the anchors start (up, towards the camera, right of the head): two cheeks and the brow.
 ANCHORS = ((-0.1, 0.1, -0.1), (-0.1, 0.1, 0.1), (0.1, 0.1, 0.0))
@@ -165,7 +164,6 @@ class TorsoField(nn.Module):
         features = torch.cat([frequency_encode(pose, self.pose_octaves), code], -1)
         return TorsoState(features, motion)
 
-    @team.on_elements()
     def forward(
         self, xy: Float[Tensor, "n 2"], frame: Int[Tensor, " n"], state: TorsoState
     ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:

@@ -67,8 +67,6 @@ class StageModule(pl.LightningModule):
     """
 
     name = "stage"
-    # Whether no sum over many rows is torch's own, whose last bits depend on the threads.
-    sums_are_ours = False
 
     def __init__(
         self,
@@ -163,18 +161,10 @@ class StageModule(pl.LightningModule):
             parameter.requires_grad_(True)
 
     def on_fit_start(self) -> None:
-        self._sums()
+        self._follow_the_load()
 
-    def _sums(self) -> None:
-        """A step's operators on a CPU, but for the optimizer's: see team.py."""
-        if self.device.type == "cpu":
-            if self.sums_are_ours:
-                team.elements()
-            else:
-                team.sums()
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        # Until the step's end: the moving average of the weights is of the same kind.
+    def _follow_the_load(self) -> None:
+        """Torch's operators on a CPU have as many threads as the load leaves: see team.py."""
         if self.device.type == "cpu":
             team.elements()
 
@@ -196,7 +186,7 @@ class StageModule(pl.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
-        self._sums()
+        self._follow_the_load()
         if self.progress >= 1:
             self.trainer.should_stop = True
 

@@ -20,7 +20,6 @@ class TorsoModule(StageModule):
     """
 
     name = "torso"
-    sums_are_ours = True
 
     def __init__(self, *args: Any, update_every: int = 16, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
