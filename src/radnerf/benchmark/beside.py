@@ -239,8 +239,13 @@ def benchmark_beside(
         seconds: of a turn.
         video: to preprocess; without one preprocessing is left out.
         only: names of what to measure; empty for all.
+
+    Raises:
+        UserError: an unknown name.
     """
     report: Report = {}
+    if unknown := set(only) - {*TRAINING, *UNITS}:
+        raise UserError(f"--only {unknown.pop()} is none of {', '.join([*TRAINING, *UNITS])}.")
     with TemporaryDirectory() as name:
         folder = Path(name)
         work = Work(conf, folder)
