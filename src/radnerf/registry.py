@@ -34,6 +34,7 @@ KINDS = (
 BUILT_IN = (
     "radnerf.audio.deepspeech",
     "radnerf.audio.extractors",
+    "radnerf.audio.phonemes",
     "radnerf.audio.precomputed",
     "radnerf.audio.speech_models",
     "radnerf.fields.audio_net",

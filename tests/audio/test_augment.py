@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from radnerf.audio import AudioAugment
+from radnerf.audio import AudioAugment, ChannelMask
 
 
 @pytest.fixture
@@ -48,3 +48,12 @@ def test_the_warp_moves_a_peak_along_the_mel_axis_and_keeps_its_height() -> None
     assert 1 < peak.float().std() < 6
     assert out.amax(-1).min() > 2.8
     assert torch.equal(AudioAugment(0.0, 0.0, 0.0)(hill, seeded(0)), hill)
+
+
+def test_a_mask_is_the_same_at_all_times_of_a_frame_and_keeps_the_mean() -> None:
+    ones = torch.ones(2000, 8, 16, 12)
+    masked = ChannelMask(0.75)(ones, seeded(0))
+    assert set(masked.unique().tolist()) == {0.0, 4.0}
+    assert torch.equal(masked, masked[:, :1, :1].expand_as(masked))
+    assert not torch.equal(masked[0], masked[1])
+    assert masked.mean() == pytest.approx(1.0, abs=0.03)

@@ -7,7 +7,7 @@ from radnerf.audio import MelExtractor, extractors
 from radnerf.audio.chunks import in_chunks
 from radnerf.conventions import HOP
 
-REACH = 1000  # samples that a step of `local` hears on either side of its own
+REACH = 1000  # samples that a step of `local` depends on either side of its own
 
 
 def local(sound: np.ndarray) -> np.ndarray:

@@ -224,8 +224,8 @@ def test_version_3_tells_its_settings_without_its_package(
     tmp_path: Path, old: Path, by_name: bool
 ) -> None:
     lightning_checkpoint(tmp_path / "v3.ckpt", "hann", by_name)
-    weights, hearing = read_checkpoint(tmp_path / "v3.ckpt")
-    assert (hearing.window, hearing.periodic, hearing.n_fft) == ("hann", True, 320)
+    weights, settings = read_checkpoint(tmp_path / "v3.ckpt")
+    assert (settings.window, settings.periodic, settings.n_fft) == ("hann", True, 320)
     assert weights.keys() == public_weights().keys()
     wave = 0.1 * np.random.default_rng(0).standard_normal(HOP).astype(np.float32)
     features = DeepSpeechExtractor(checkpoint=str(tmp_path / "v3.ckpt"), **CPU)(wave)

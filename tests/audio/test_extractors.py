@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
-from radnerf.audio import MelExtractor
+from radnerf.audio import Extractor, MelExtractor
 from radnerf.conventions import HOP
 
 
@@ -54,3 +57,32 @@ def test_a_click_reaches_no_further_than_the_declared_context() -> None:
 def test_every_setting_changes_the_fingerprint() -> None:
     assert MelExtractor().fingerprint == MelExtractor().fingerprint
     assert MelExtractor().fingerprint != MelExtractor(floor_db=-61.0).fingerprint
+
+
+@dataclass(frozen=True)
+class Energy(Extractor):
+    """An extractor as a plugin has it: a call and how far a step reaches."""
+
+    name: ClassVar[str] = "energy"
+    dim: ClassVar[int] = 1
+    context: ClassVar[int] = 500
+
+    def __call__(self, wave: np.ndarray) -> np.ndarray:
+        n_steps = -(-len(wave) // HOP)
+        padded = np.pad(wave.astype(np.float64), (500, 500 + n_steps * HOP - len(wave)))
+        parts = (padded[i * HOP : (i + 1) * HOP + 1000] for i in range(n_steps))
+        return np.array([[np.square(part).sum()] for part in parts], np.float32).reshape(-1, 1)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("length", [100, 5000, 300_000])
+def test_an_extractor_that_only_has_a_call_can_be_streamed(length: int, recorded: bool) -> None:
+    wave = np.random.default_rng(0).standard_normal(12 * 16_000 + 7).astype(np.float32)
+    if length == 100:
+        wave = wave[:16_007]
+    stream = Energy().stream((lambda: [wave]) if recorded else None)
+    pieces = [wave[i : i + length] for i in range(0, len(wave), length)]
+    streamed = np.concatenate([*(stream.push(piece) for piece in pieces), stream.end()])
+    np.testing.assert_array_equal(streamed, Energy()(wave))
+    if not recorded:
+        assert stream.needed(0) == 3 * HOP, "its own step and two of the context"

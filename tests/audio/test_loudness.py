@@ -33,12 +33,12 @@ def db(factor: float) -> float:
     return 20 * float(np.log10(factor))
 
 
-@pytest.mark.parametrize("n_samples", [1, 799, 800, 1601, 16_000, 123_457])
-@pytest.mark.parametrize("length", [1, 640, 1000, 200_000])
+@pytest.mark.parametrize(
+    ("n_samples", "length"),
+    [(1, 1), (799, 1), (800, 640), (1601, 1), (16_000, 1000), (123_457, 640), (123_457, 200_000)],
+)
 def test_the_gain_of_pieces_is_that_of_numpys_equal_blocks(n_samples: int, length: int) -> None:
     sound = voice(8.0)[-n_samples:] + np.float32(0.001)
-    if length == 1 and n_samples > 2000:
-        pytest.skip("slow, and nothing new")
     pieces = [sound[i : i + length] for i in range(0, n_samples, length)]
     blocks = np.array_split(sound, max(1, n_samples // LEVEL_BLOCK))
     power = np.array([np.mean(np.square(block)) for block in blocks], np.float64)

@@ -41,12 +41,13 @@ def test_attention_is_a_convex_mean_of_the_frames_codes() -> None:
     torch.testing.assert_close(net.attention(same), codes[:, 0])
 
 
-def test_the_attention_learns_faster_and_nothing_is_left_out() -> None:
+def test_every_parameter_is_of_the_audio_or_the_attention() -> None:
     net = AudioNet(10)
-    groups = net.parameter_groups(1e-3)
-    assert [g["lr"] for g in groups] == [1e-3, pytest.approx(5e-3)]
-    grouped = {p for g in groups for p in g["params"]}
-    assert grouped == set(net.parameters())
+    groups = net.rate_groups()
+    assert groups["audio"] == list(net.window_net.parameters())
+    grouped = {p for parameters in groups.values() for p in parameters}
+    assert grouped == set(net.parameters()) and groups["attention"]
+    assert AudioNet(10, attention=False).rate_groups()["attention"] == []
 
 
 def test_smoothing_keeps_a_third_of_the_past() -> None:

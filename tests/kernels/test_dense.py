@@ -10,7 +10,7 @@ import torch
 from kernels.older_processor import passes_on_an_older_processor
 from torch import Tensor
 
-from radnerf.kernels.dense import LANES, ROWS, add_products, layer, packed, paired, slopes
+from radnerf.kernels.dense import LANES, ROWS, add_products, layer, layer_gradient, packed, paired
 
 LIMIT = 2e-2  # of an output, a sum of dozens of products, relative to the largest
 
@@ -119,9 +119,9 @@ def test_slopes_of_layers(n: int, masked: bool, inputs: int, outputs: int) -> No
     of_term[:n] = torch.arange(n) % 3
     place = as_words(upstream), 3 * outputs // 2
     if masked:
-        slopes(*place, n, packed(matrix.T), active, 4, out, 1, terms, of_term)
+        layer_gradient(*place, n, packed(matrix.T), active, 4, out, 1, terms, of_term)
     else:
-        slopes(*place, n, packed(matrix.T), active, 4, out, 1, None, None)
+        layer_gradient(*place, n, packed(matrix.T), active, 4, out, 1, None, None)
     assert (out[0] == 7).all() and (out[padded + 1 :] == 7).all()
     expected = upstream[3:][:n] @ matrix
     if masked:
@@ -136,7 +136,7 @@ def test_slopes_of_layers(n: int, masked: bool, inputs: int, outputs: int) -> No
 @pytest.mark.parametrize("pairs", [0, 1, 4, 128])
 @pytest.mark.parametrize(("inputs", "outputs"), [(64, 96), (16, 64), (32, 112)])
 def test_products_of_layers(pairs: int, inputs: int, outputs: int) -> None:
-    """What a matrix gets from the slopes of its outputs and its inputs, added up over rows."""
+    """What a matrix gets from the gradients of its outputs and its inputs, added up over rows."""
     n = 2 * pairs
     x, upstream = torch.randn(n + 2, inputs), torch.randn(n + 2, outputs)
     one, two = np.zeros((pairs, inputs), np.uint32), np.zeros((pairs, outputs), np.uint32)

@@ -12,6 +12,7 @@ from radnerf.errors import UserError
 from radnerf.kernels import KernelUnavailable, dispatch
 from radnerf.kernels.encodings import sh_encode
 from radnerf.kernels.grid_encode import GridLevels, grid_encode
+from radnerf.kernels.tensors import GridTensors
 
 OPS = ["grid_encode", "march", "composite", "ray_sums", "occupancy", "mlp", "encodings"]
 DIRECTIONS = torch.tensor([[0.0, 0.6, 0.8]])
@@ -43,6 +44,33 @@ def test_a_named_back_end_says_why_it_cannot_take_a_call() -> None:
     kernels.set_backend("cpu")
     with pytest.raises(KernelUnavailable, match="float16"):
         sh_encode(DIRECTIONS.half())
+
+
+def test_structures_are_looked_into() -> None:
+    levels = GridLevels(n_levels=1, log2_table_size=4)
+    grid = GridTensors(torch.zeros(levels.n_entries, 2), levels)
+    assert dispatch.unsupported_reason("encodings", "cpu", grid) is None
+    double = GridTensors(grid.table.double(), levels)
+    reason = dispatch.unsupported_reason("encodings", "cpu", DIRECTIONS, double)
+    assert reason == "a tensor is torch.float64, not torch.float32"
+    nothing = dispatch.Unsupported("the head is a billboard")
+    assert dispatch.unsupported_reason("shade", "cpu", nothing) == "the head is a billboard"
+
+
+def test_what_other_operators_can_do_is_left_to_them_once_said(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "_logged", set())
+    caplog.set_level(logging.INFO, logger="radnerf.kernels.dispatch")
+    billboard = dispatch.Unsupported("the head is a billboard")
+    for _ in range(2):
+        assert dispatch.pick_if_any("shade", billboard) is None
+    assert caplog.messages == [
+        "kernels: shade runs operator by operator (cpu: the head is a billboard)"
+    ]
+    kernels.set_backend("cpu")
+    with pytest.raises(KernelUnavailable, match="shade/cpu: the head is a billboard"):
+        dispatch.pick("shade", None, billboard)
 
 
 def test_a_missing_package_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from radnerf.kernels.frame.march import FAR, TILE, Space, cull, first_samples
 from radnerf.kernels.lookup import encode_plane, encode_space
 from radnerf.kernels.march import march
 from radnerf.kernels.march.reference import ray_box
-from radnerf.kernels.numba_runtime import serial_loop, share, sources
+from radnerf.kernels.numba_runtime import run_threads, serial_loop, sources
 from radnerf.kernels.workers import finish, next_task, phases, take, wait
 from radnerf.load import cores
 
@@ -195,7 +195,7 @@ def _threads() -> Iterator[None]:
 def test_workers_share_everything_and_nothing_twice() -> None:
     total = 200_000
     counts = np.zeros((2, total), np.int64)
-    share(_count, phases(1), np.zeros(1, np.int64), counts, total)
+    run_threads(_count, phases(1), np.zeros(1, np.int64), counts, total)
     assert (counts.sum(0) == 1).all()
     assert counts.any(1).all(), "both took some"
 
@@ -204,7 +204,7 @@ def test_workers_share_everything_and_nothing_twice() -> None:
 @pytest.mark.parametrize(("turns", "delay"), [(1000, 0), (20, 1_000_000)])
 def test_phases_follow_each_other(turns: int, delay: int) -> None:
     values = np.zeros(turns + 1, np.int64)
-    share(_pass_on, phases(turns), values, delay)
+    run_threads(_pass_on, phases(turns), values, delay)
     assert (values == np.arange(turns + 1)).all()
 
 
@@ -216,7 +216,7 @@ def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.Monkey
     monkeypatch.setattr(numba_runtime, "_thread_pool", lambda process: pool)
     values = np.zeros(101, np.int64)
     try:
-        share(_pass_on, phases(100), values, 0)
+        run_threads(_pass_on, phases(100), values, 0)
         assert (values == np.arange(101)).all() and not asleep.done()
     finally:
         away.set()
@@ -225,7 +225,7 @@ def test_nobody_waits_for_a_thread_that_does_not_come(monkeypatch: pytest.Monkey
 @pytest.mark.usefixtures("_threads")
 def test_what_goes_wrong_in_a_worker_is_told() -> None:
     with pytest.raises(TypeError):
-        share(_pass_on, "no array")
+        run_threads(_pass_on, "no array")
 
 
 def test_what_was_compiled_is_compiled_anew_for_other_files(

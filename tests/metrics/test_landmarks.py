@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from radnerf import models
 from radnerf.errors import UserError
 from radnerf.metrics import FaceLandmarks, LandmarkDistance, MouthCorrelation
 
@@ -84,8 +85,8 @@ def test_correlation_needs_a_moving_mouth_and_a_face():
 
 
 def test_missing_detector_names_the_way_out(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "mediapipe.python.solutions.face_mesh", None)
-    with pytest.raises(UserError, match=r"pip install 'mediapipe"):
+    monkeypatch.setattr(models, "at_hand", lambda model: None)
+    with pytest.raises(UserError, match=r"run `python -m radnerf\.models` once"):
         FaceLandmarks()
 
 
@@ -94,26 +95,25 @@ def real_frames():
     path = VIDEOS / "obama.mp4"
     if not path.is_file():
         pytest.skip("no real video (RADNERF_TEST_VIDEOS)")
-    pytest.importorskip("mediapipe")
+    if not all(map(models.at_hand, models.MODELS)):
+        pytest.skip("no networks here: python -m radnerf.models")
     video = cv2.VideoCapture(str(path))
     return [video.read()[1][..., ::-1] for _ in range(5)]
 
 
 def test_real_face_is_found_at_every_size(real_frames):
-    with FaceLandmarks() as landmarks:
-        whole = landmarks.track(real_frames)
-        assert whole.isfinite().all() and whole.shape == (5, 68, 2)
-        eyes = (whole[0, 45] - whole[0, 36]).norm()
-        height = whole[0, 8, 1] - whole[0, 27, 1]
-        assert 0.8 * eyes < height < 2.2 * eyes, "chin below the nose's root"
-        for side in (128, 225):
-            scale = side / max(real_frames[0].shape[:2])
-            small = cv2.resize(
-                real_frames[0], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
-            )
-            points = landmarks(small)
-            assert points is not None
-            error = np.abs(points / scale - whole[0].numpy()).mean()
-            assert error < 0.03 * eyes, side
-        assert landmarks(np.zeros((128, 128, 3), np.uint8)) is None
-        assert landmarks.track([np.zeros((64, 64, 3), np.uint8)]).isnan().all()
+    landmarks = FaceLandmarks()
+    whole = landmarks.track(real_frames)
+    assert whole.isfinite().all() and whole.shape == (5, 68, 2)
+    eyes = (whole[0, 45] - whole[0, 36]).norm()
+    height = whole[0, 8, 1] - whole[0, 27, 1]
+    assert 0.8 * eyes < height < 2.2 * eyes, "chin below the nose's root"
+    for side in (128, 225):
+        scale = side / max(real_frames[0].shape[:2])
+        small = cv2.resize(real_frames[0], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        points = landmarks(small)
+        assert points is not None
+        error = np.abs(points / scale - whole[0].numpy()).mean()
+        assert error < 0.03 * eyes, side
+    assert landmarks(np.zeros((128, 128, 3), np.uint8)) is None
+    assert landmarks.track([np.zeros((64, 64, 3), np.uint8)]).isnan().all()

@@ -27,7 +27,7 @@ from radnerf.preprocess.bfm.tracker import BfmTracker
 from radnerf.preprocess.landmarks.detect import TaskDetector, read_landmarks
 from radnerf.preprocess.landmarks.finders import (
     LandmarkFile,
-    MediapipeLandmarks,
+    MeshLandmarks,
     TaskLandmarks,
     eyes_of_blinks,
     read_blinks,
@@ -83,8 +83,8 @@ class FakeTask:
 
 
 def preprocess(video: Path, root: Path, **options: Any) -> Clip:
-    options = {"landmarks": MediapipeLandmarks(FakeFace().open)} | options
-    options = {"parser": SelfieParser(fake_person)} | options
+    options = {"landmarks": MeshLandmarks(detector=FakeFace().open)} | options
+    options = {"parser": SelfieParser(person_mask=fake_person)} | options
     return preprocess_video(video, root, clip_id="test", **options)
 
 
@@ -272,7 +272,9 @@ def test_facts_are_settings_and_content(tmp_path: Path) -> None:
     # Where no file is told, the path itself counts.
     assert Unread("a").facts() != Unread("b").facts()
     assert Choice(str(tmp_path / "a"), side=4).facts() != a
-    assert json.dumps(SelfieParser(fake_person).facts()) == json.dumps(SelfieParser().facts())
+    assert json.dumps(SelfieParser(person_mask=fake_person).facts()) == json.dumps(
+        SelfieParser().facts()
+    )
 
 
 def source(*overrides: str) -> ClipSource:
@@ -356,7 +358,7 @@ def test_choices_reach_the_preprocessing(
     monkeypatch.setattr("radnerf.preprocess.preprocess_video", lambda *a, **k: given.update(k))
     data = ("data=video", f"data.video={video}")
     source(*data, "parser=bisenet", "parser.side=256", "tracker=bfm").prepare()
-    assert isinstance(given["landmarks"], MediapipeLandmarks)
+    assert isinstance(given["landmarks"], MeshLandmarks)
     assert given["parser"].side == 256 and given["tracker"].photometric is True
     source(*data, "data.preprocess.landmarks=a.npy").prepare()
     assert given["landmarks"] == "a.npy"

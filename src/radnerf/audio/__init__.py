@@ -1,6 +1,6 @@
 """Sound to features: loading, extraction, windows of video frames, streaming, augmentation."""
 
-from radnerf.audio.augment import AudioAugment
+from radnerf.audio.augment import AudioAugment, ChannelMask
 from radnerf.audio.chunks import FeatureStream
 from radnerf.audio.clip_features import audio_windows, clip_features
 from radnerf.audio.extractors import Extractor, MelExtractor, make_extractor
@@ -32,6 +32,7 @@ __all__ = [
     "SPEECH_OFFSET",
     "ActivityStream",
     "AudioAugment",
+    "ChannelMask",
     "Extractor",
     "FeatureFile",
     "FeatureStream",

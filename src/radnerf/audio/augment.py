@@ -44,3 +44,25 @@ class AudioAugment:
 
         change = (self.gain * gain + self.tilt * tilt * axis)[:, None, None]
         return torch.where(warped > 0, warped + change, 0.0).clamp(min=0.0)
+
+
+class ChannelMask:
+    """Leaves out some of a frame's feature channels, the same at all of its times.
+
+    The audio net of a short clip otherwise trusts a few channels that happen to fit it. What is
+    left is scaled up, as dropout does.
+
+    Args:
+        fraction: of the channels that are left out.
+    """
+
+    def __init__(self, fraction: float = 0.5) -> None:
+        self.fraction = fraction
+
+    def __call__(
+        self, audio: Float[Tensor, "f 8 16 c"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "f 8 16 c"]:
+        """Masked copy; the generator lives on the audio's device."""
+        shape = len(audio), 1, 1, audio.shape[-1]
+        kept = torch.rand(shape, generator=generator, device=audio.device) >= self.fraction
+        return audio * kept / (1 - self.fraction)

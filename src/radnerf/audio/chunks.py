@@ -27,7 +27,7 @@ class FeatureStream:
         features_of: features of the steps of a sound of S x HOP samples and the edges.
         dim: C.
         chunk: steps whose features are kept of each call.
-        margin: more steps on either side, whose features are thrown away.
+        margin: more steps before and after, whose features are thrown away.
         edges: samples that features_of wants before the first step and after the last one;
             negative ones are left out. Beyond the ends of the recording is silence.
     """
@@ -37,7 +37,7 @@ class FeatureStream:
         features_of: Callable[[Sound], Features],
         dim: int,
         chunk: int,
-        margin: int = 0,
+        margin: tuple[int, int] = (0, 0),
         edges: tuple[int, int] = (0, 0),
     ) -> None:
         self.features_of = features_of
@@ -56,7 +56,7 @@ class FeatureStream:
     def needed(self, step: int) -> int:
         """How many samples the recording must have until the features of a step come out."""
         stop = (step // self.chunk + 1) * self.chunk
-        return (stop + self.margin) * HOP + max(0, self.edges[1])
+        return (stop + self.margin[1]) * HOP + max(0, self.edges[1])
 
     def push(self, samples: Sound) -> Features:
         """Features of the steps that are complete with the next samples."""
@@ -64,7 +64,7 @@ class FeatureStream:
         parts = [np.zeros((0, self.dim), np.float32)]
         while self.needed(self._next_step) <= self._start + len(self._sound):
             first, stop = self._next_step, self._next_step + self.chunk
-            parts.append(self._features(first, stop, stop + self.margin))
+            parts.append(self._features(first, stop, stop + self.margin[1]))
             self._forget()
         return np.concatenate(parts)
 
@@ -74,12 +74,12 @@ class FeatureStream:
         parts = [np.zeros((0, self.dim), np.float32)]
         while self._next_step < n_steps:
             first, stop = self._next_step, min(self._next_step + self.chunk, n_steps)
-            parts.append(self._features(first, stop, min(stop + self.margin, n_steps)))
+            parts.append(self._features(first, stop, min(stop + self.margin[1], n_steps)))
         return np.concatenate(parts)
 
     def _features(self, first: int, stop: int, last: int) -> Features:
         """Of the steps first .. stop, from the sound up to the step `last`."""
-        begin = max(0, first - self.margin)
+        begin = max(0, first - self.margin[0])
         sound = self._between(begin * HOP - self.edges[0], last * HOP + self.edges[1])
         self._next_step = stop
         return self.features_of(sound)[first - begin : stop - begin]
@@ -93,7 +93,7 @@ class FeatureStream:
 
     def _forget(self) -> None:
         """Drop the samples that no later step needs."""
-        keep = max(0, (self._next_step - self.margin) * HOP - self.edges[0])
+        keep = max(0, (self._next_step - self.margin[0]) * HOP - self.edges[0])
         if keep > self._start:
             self._sound = self._sound[keep - self._start :].copy()
             self._start = keep
@@ -108,5 +108,5 @@ def in_chunks(
     edges: tuple[int, int] = (0, 0),
 ) -> Features:
     """Features of all ceil(samples / HOP) steps of a whole recording; see FeatureStream."""
-    stream = FeatureStream(features_of, dim, chunk, margin, edges)
+    stream = FeatureStream(features_of, dim, chunk, (margin, margin), edges)
     return np.concatenate([stream.push(wave), stream.end()])

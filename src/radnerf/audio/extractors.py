@@ -77,7 +77,7 @@ class Extractor(ABC):
         """
         margin = -(-self.context // HOP)
         chunk = self.live_chunk if recorded is None else CHUNK
-        return FeatureStream(self, self.dim, chunk, margin)
+        return FeatureStream(self, self.dim, chunk, (margin, margin))
 
     def release(self) -> None:
         """Give back the memory of loaded weights; the next call loads them again."""

@@ -43,10 +43,10 @@ class Recording:
             blocks.append(block)
             n_samples += len(block)
             if n_samples >= PIECE:
-                yield np.concatenate(blocks)
+                yield np.nan_to_num(np.concatenate(blocks))
                 blocks, n_samples = [], 0
         if blocks:
-            yield np.concatenate(blocks)
+            yield np.nan_to_num(np.concatenate(blocks))
 
     @cached_property
     def gain(self) -> float:
@@ -74,7 +74,7 @@ class Recording:
 
 
 def _mono(block: av.AudioFrame) -> Wave:
-    return np.nan_to_num(block.to_ndarray().mean(0).astype(np.float32, copy=False))
+    return np.asarray(block.to_ndarray().mean(0), np.float32)
 
 
 def load_audio(path: str | Path) -> Wave:

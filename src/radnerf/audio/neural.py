@@ -93,6 +93,11 @@ class NeuralExtractor(Extractor):
         return max(1, chunk), max(0, margin)
 
     @property
+    def live_lookahead(self) -> int:
+        """Steps after a chunk that its features wait for in sound that is yet to come."""
+        return self.plan[1]
+
+    @property
     def context(self) -> int:
         return self.plan[1] * HOP + max(self.edges)
 
@@ -164,5 +169,7 @@ class NeuralExtractor(Extractor):
             return run(sound).float().cpu().numpy()
 
         chunk, margin = self.plan
-        chunk = min(self.live_chunk, chunk) if recorded is None else chunk
-        return FeatureStream(features_of, self.dim, chunk, margin, self.edges)
+        after = margin
+        if recorded is None:
+            chunk, after = min(self.live_chunk, chunk), self.live_lookahead
+        return FeatureStream(features_of, self.dim, chunk, (margin, after), self.edges)

@@ -59,7 +59,7 @@ def evaluate_cross(
     values: dict[str, Any] = {"cross.audio": Path(audio).name, "cross.frames": len(frames)}
     with ExitStack() as stack:
         try:
-            detector = stack.enter_context(FaceLandmarks())
+            detector = FaceLandmarks()
         except UserError as error:
             detector = None
             values |= {"cross.audio_offset_ms": None, "cross.audio_offset_ms.reason": str(error)}

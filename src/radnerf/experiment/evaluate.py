@@ -68,8 +68,6 @@ def evaluate(
     picked = set(np.linspace(held_out[0], held_out[-1], STRIP).round().astype(int).tolist())
 
     with ExitStack() as stack:
-        if mouth.detector is not None:
-            stack.enter_context(mouth.detector)
         sound = Sound.of_samples(wave, SAMPLE_RATE)
         writer = stack.enter_context(VideoWriter(video, clip.fps, sound))
         for i, rendered in track(renderings(portrait, data, seed), "test", len(held_out)):

@@ -102,14 +102,6 @@ class AudioNet(nn.Module):
         attention = [] if self.attention is None else list(self.attention.parameters())
         return {"audio": list(self.window_net.parameters()), "attention": attention}
 
-    def parameter_groups(self, lr: float, attention_factor: float = ATTENTION_FACTOR) -> list[dict]:
-        """Optimizer groups: the attention learns attention_factor times faster."""
-        groups: list[dict] = [{"params": list(self.window_net.parameters()), "lr": lr}]
-        if self.attention is not None:
-            parameters = list(self.attention.parameters())
-            groups.append({"params": parameters, "lr": lr * attention_factor})
-        return groups
-
 
 def smooth(
     code: Float[Tensor, " d"], state: Float[Tensor, " d"] | None
@@ -186,7 +178,13 @@ def pretrain_audio_net(
     """
     device = codes.device
     generator = torch.Generator(device).manual_seed(seed)
-    optimizer = torch.optim.Adam(net.parameter_groups(lr), betas=(0.9, 0.99), fused=True)
+    rates = {"audio": lr, "attention": lr * ATTENTION_FACTOR}
+    groups = [
+        {"params": parameters, "lr": rates[kind]}
+        for kind, parameters in net.rate_groups().items()
+        if parameters
+    ]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 20) * 0.1 ** (step / n_steps)
     )

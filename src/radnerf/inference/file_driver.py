@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,9 @@ class FileDriver:
 
     def controls(self) -> Iterator[Control]:
         """What each frame shows."""
-        for i, code in enumerate(self.codes()):
-            yield self.motion.control(i, code)
+        codes = self.codes()
+        for first in range(0, self.n_frames, FRAMES_AT_ONCE):
+            yield from self.motion.controls(first, list(islice(codes, FRAMES_AT_ONCE)))
 
     def codes(self) -> Iterator[Float[Tensor, " d"]]:
         """Audio codes of the frames: at rest in pauses, smoothed against trembling lips."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +47,9 @@ class Motion:
             pose_track(bundle, pose), torso_track(bundle, pose), eye_track(bundle, eyes, seed)
         )
 
-    def control(self, frame: int, code: Float[Tensor, " d"]) -> Control:
-        """What frame number `frame` shows."""
-        frames = np.array([frame])
-        torso = None if self.torso is None else self.torso(frames)[0]
-        return Control(self.poses(frames)[0], code, float(self.eyes(frames)[0]), torso)
+    def controls(self, first: int, codes: Sequence[Float[Tensor, " d"]]) -> list[Control]:
+        """What the frames from number `first` on show, one for each code."""
+        frames = first + np.arange(len(codes))
+        poses, eyes = self.poses(frames), self.eyes(frames).tolist()
+        torso = [None] * len(codes) if self.torso is None else self.torso(frames)
+        return list(map(Control, poses, codes, eyes, torso))

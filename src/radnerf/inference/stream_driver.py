@@ -223,7 +223,7 @@ class StreamDriver:
         return max(len(utterance.codes), -(-n_samples // round(self.rate / self.fps)))
 
     def _next(self, code: Tensor, utterance: Utterance | None, draw: bool) -> Frame:
-        control = self.motion.control(self._frame, code)
+        (control,) = self.motion.controls(self._frame, [code])
         image = self.performer.draw(control) if draw else None
         position = self.position
         self._frame += 1

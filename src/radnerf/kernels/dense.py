@@ -5,8 +5,8 @@ with AVX512-BF16 multiply pairs at twice the rate of float32; the others unfold 
 
 Letters: n rows, K words of an input, O outputs, a whole number of vectors of LANES.
 
-A network's gradient takes three steps a layer: slopes() goes back through its matrix, paired()
-puts neighbouring rows together, and add_products() sums over them what the matrix gets.
+A network's gradient takes three steps a layer: layer_gradient() goes back through its matrix,
+paired() puts neighbouring rows together, and add_products() sums over them what the matrix gets.
 """
 
 # Numba infers the types: float32 arrays, int64 offsets.
@@ -98,9 +98,9 @@ class _Emitter:
         return [self.builder.load(self.at(pointer, p, kind), align=2) for p in places]
 
     def splat(self, value):
-        nothing = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-        first = self.builder.insert_element(nothing, value, ir.Constant(I32, 0))
-        return self.builder.shuffle_vector(first, nothing, ir.Constant(WORDS, [0] * LANES))
+        zero = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+        first = self.builder.insert_element(zero, value, ir.Constant(I32, 0))
+        return self.builder.shuffle_vector(first, zero, ir.Constant(WORDS, [0] * LANES))
 
     def call(self, name, result, *arguments):
         kind = ir.FunctionType(result, [argument.type for argument in arguments])
@@ -281,8 +281,8 @@ def _layer_block(n_vectors):
                     new = emit.row_sums(parts)
                     to = emit.at(results, add(mul(output, room), i), new.type)
                     is_first = builder.icmp_signed("==", column, emit.number(0))
-                    nothing = ir.Constant(new.type, [0.0] * ROWS)
-                    before = builder.select(is_first, nothing, builder.load(to, align=4))
+                    zero = ir.Constant(new.type, [0.0] * ROWS)
+                    before = builder.select(is_first, zero, builder.load(to, align=4))
                     builder.store(builder.fadd(before, new), to, align=4)
 
                 emit.repeat(n_results, reduce)
@@ -340,7 +340,7 @@ def layer(
         column += LANES
 
 
-def _slopes_block(n_vectors):
+def _gradient_block(n_vectors):
     @intrinsic
     def block(
         context, x, start, i, weights, column, active, begin, out, place, terms, of_term
@@ -351,10 +351,10 @@ def _slopes_block(n_vectors):
             )
             active, begin, out, place, terms, of_term = rest
             emit, add = _Emitter(builder), builder.add
-            nothing, none = ir.Constant(FLOATS, [0.0] * LANES), ir.Constant(HALVES, [0] * LANES)
+            zero, none = ir.Constant(FLOATS, [0.0] * LANES), ir.Constant(HALVES, [0] * LANES)
             rows = [add(i, emit.number(r)) for r in range(ROWS)]
             places = [add(start, builder.mul(row, of_row)) for row in rows]
-            totals = [[nothing] * n_vectors for _ in rows]
+            totals = [[zero] * n_vectors for _ in rows]
             one = emit.number(1)
             totals = emit.multiplied(totals, x, places, one, weights, width, column, n_words)
             for row, total in zip(rows, totals, strict=True):
@@ -363,7 +363,7 @@ def _slopes_block(n_vectors):
                     for v, halves in enumerate(passed):
                         # Activations are not negative: as numbers, those that passed are above 0.
                         is_on = builder.icmp_signed(">", builder.load(halves, align=2), none)
-                        total[v] = builder.select(is_on, total[v], nothing)
+                        total[v] = builder.select(is_on, total[v], zero)
                 halves = emit.halves(out, add(place, row), column, n_vectors)
                 for to, value in zip(halves, total, strict=True):
                     builder.store(emit.rounded(value), to, align=2)
@@ -385,17 +385,17 @@ def _slopes_block(n_vectors):
 
 def _sums_block(n_vectors):
     @intrinsic
-    def block(context, x, start, of_row, of_word, i, n_words, slopes, column, out):
+    def block(context, x, start, of_row, of_word, i, n_words, y, column, out):
         def generate(context, builder, signature, arguments):
-            (x, _), start, of_row, of_word, i, n_words, (slopes, (_, width)), column, (out, _) = (
-                _arrays(context, builder, signature, arguments)
+            (x, _), start, of_row, of_word, i, n_words, (y, (_, width)), column, (out, _) = _arrays(
+                context, builder, signature, arguments
             )
             emit, add, mul = _Emitter(builder), builder.add, builder.mul
             rows = [add(i, emit.number(r)) for r in range(ROWS)]
             places = [add(start, mul(row, of_row)) for row in rows]
             to = [add(mul(row, width), column) for row in rows]
             totals = [emit.load(out, place, n_vectors) for place in to]
-            totals = emit.multiplied(totals, x, places, of_word, slopes, width, column, n_words)
+            totals = emit.multiplied(totals, x, places, of_word, y, width, column, n_words)
             for place, total in zip(to, totals, strict=True):
                 for v, value in enumerate(total):
                     pointer = emit.at(out, add(place, emit.number(v * LANES)), FLOATS)
@@ -403,36 +403,37 @@ def _sums_block(n_vectors):
             return context.get_dummy_value()
 
         index = types.int64
-        return types.void(x, index, index, index, index, index, slopes, index, out), generate
+        return types.void(x, index, index, index, index, index, y, index, out), generate
 
     return block
 
 
-_slopes4, _slopes1 = _slopes_block(4), _slopes_block(1)
+_gradient4, _gradient1 = _gradient_block(4), _gradient_block(1)
 _sums4, _sums1 = _sums_block(4), _sums_block(1)
 
 
 @serial_loop
-def slopes(x, start, n, weights, active, begin, out, place, terms, of_term):
-    """Slopes weights x of a layer's n inputs, rounded up to a multiple of ROWS, from its outputs'.
+def layer_gradient(x, start, n, weights, active, begin, out, place, terms, of_term):
+    """Gradients of n inputs of a layer, rounded up to a multiple of ROWS, from its outputs': x.
 
     Args:
         x, start: word k of row r is x.flat[start + r x.shape[1] + k].
         weights: [K, O]: packed() from the transposed matrix.
-        active, begin: activations of the inputs [rows, O / 2], and where their rows begin: slopes
-            of those that ReLU held back are 0. Or None.
-        out, place: [rows, O / 2]: gets words of the slopes from row `place` on.
-        terms, of_term: [t, O], whose rows of_term [n rounded up] the slopes are added to. Or None.
+        active, begin: activations of the inputs [rows, O / 2], and where their rows begin: the
+            gradients of those that ReLU held back are 0. Or None.
+        out, place: [rows, O / 2]: gets words of the gradients from row `place` on.
+        terms, of_term: [t, O], to whose rows of_term [n rounded up] the gradients are added. Or
+            None.
     """
     column, width = 0, weights.shape[1]
     if WIDE:
         while column + 4 * LANES <= width:
             for i in range(0, n, ROWS):
-                _slopes4(x, start, i, weights, column, active, begin, out, place, terms, of_term)
+                _gradient4(x, start, i, weights, column, active, begin, out, place, terms, of_term)
             column += 4 * LANES
     while column < width:
         for i in range(0, n, ROWS):
-            _slopes1(x, start, i, weights, column, active, begin, out, place, terms, of_term)
+            _gradient1(x, start, i, weights, column, active, begin, out, place, terms, of_term)
         column += LANES
 
 
@@ -452,18 +453,18 @@ def paired(x, begin, n, out):
 
 
 @serial_loop
-def add_products(x, start, of_row, of_word, n, n_words, slopes, out):
-    """Add to out [n, O], n a multiple of ROWS, the products of x with slopes [n_words, O].
+def add_products(x, start, of_row, of_word, n, n_words, y, out):
+    """Add to out [n, O], n a multiple of ROWS, the products of x with y [n_words, O].
 
     Word k of row r of x is x.flat[start + r of_row + k of_word].
     """
-    column, width = 0, slopes.shape[1] if n_words else 0
+    column, width = 0, y.shape[1] if n_words else 0
     if WIDE:
         while column + 4 * LANES <= width:
             for i in range(0, n, ROWS):
-                _sums4(x, start, of_row, of_word, i, n_words, slopes, column, out)
+                _sums4(x, start, of_row, of_word, i, n_words, y, column, out)
             column += 4 * LANES
     while column < width:
         for i in range(0, n, ROWS):
-            _sums1(x, start, of_row, of_word, i, n_words, slopes, column, out)
+            _sums1(x, start, of_row, of_word, i, n_words, y, column, out)
         column += LANES

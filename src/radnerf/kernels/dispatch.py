@@ -26,6 +26,7 @@ from radnerf.errors import KernelUnavailable, UserError
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+NOT_WRITTEN = "not written for this operator"
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def unsupported_reason(op: str, backend: str, *given: object) -> str | None:
             left out.
     """
     if find_spec(_module(op, backend)) is None:
-        return "not written for this operator"
+        return NOT_WRITTEN
     leaves = list(_leaves(given))
     reason = BACKENDS[backend](leaf for leaf in leaves if isinstance(leaf, Tensor))
     reason = reason or next((leaf.reason for leaf in leaves if isinstance(leaf, Unsupported)), None)
@@ -170,7 +171,8 @@ def _choice(op: str, backend: str | None, given: tuple[object, ...]) -> tuple[st
         if reason is None:
             _log_once(f"kernels: {op} runs on {name}")
             return name, ""
-        reasons.append(f"{name}: {reason}")
+        if reason != NOT_WRITTEN:
+            reasons.append(f"{name}: {reason}")
     return None, "; ".join(reasons)
 
 

@@ -154,7 +154,7 @@ def fetch3(place, n, grid, level, rows, wide):
 
 
 @inlined
-def share_of(place, axis, i, scale):
+def fraction_of(place, axis, i, scale):
     """How far a point has come from one corner to the next."""
     x = place[axis, i] * scale + ROUNDING
     return x - np.float32(np.int32(x))
@@ -183,7 +183,7 @@ def encode_level2(place, n, grid, level, rows, wide, out):
     fetch2(place, n, grid, level, rows, wide)
     scale = grid.scales[level]
     for i in range(n):
-        f, g = share_of(place, 0, i, scale), share_of(place, 1, i, scale)
+        f, g = fraction_of(place, 0, i, scale), fraction_of(place, 1, i, scale)
         e, h = ONE - f, ONE - g
         a0, a1 = _mixed(wide[0, i], e, f)
         b0, b1 = _mixed(wide[1, i], e, f)
@@ -196,8 +196,8 @@ def encode_level3(place, n, grid, level, rows, wide, out):
     fetch3(place, n, grid, level, rows, wide)
     scale = grid.scales[level]
     for i in range(n):
-        f, g = share_of(place, 0, i, scale), share_of(place, 1, i, scale)
-        h = share_of(place, 2, i, scale)
+        f, g = fraction_of(place, 0, i, scale), fraction_of(place, 1, i, scale)
+        h = fraction_of(place, 2, i, scale)
         e, u, v = ONE - f, ONE - g, ONE - h
         a0, a1 = _mixed(wide[0, i], e, f)
         b0, b1 = _mixed(wide[1, i], e, f)

@@ -42,7 +42,7 @@ def exact_loop(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def serial_loop(function: Callable[..., None]) -> Callable[..., None]:
-    """As loop(), on one core: for work too short to be shared."""
+    """As loop(), on one core: for work too short for several."""
     return _compile(function, fastmath=FAST, parallel=False)
 
 
@@ -101,7 +101,7 @@ def run(compiled: Callable[..., None], *arguments: Any) -> None:
         compiled(*arrays)
 
 
-def share(compiled: Callable[..., None], *arguments: Any) -> None:
+def run_threads(compiled: Callable[..., None], *arguments: Any) -> None:
     """Call a serial loop in several threads, this one included, with the thread's number first.
 
     What the threads share among them they agree on themselves, so that any number of them does all

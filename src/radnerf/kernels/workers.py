@@ -1,4 +1,4 @@
-"""What threads that run the same loop agree on, see numba_runtime.share().
+"""What threads that run the same loop agree on, see numba_runtime.run_threads().
 
 A loop is a row of phases, and a phase is a number of tasks that whoever is awake takes one by one.
 A phase begins when all tasks of the one before are done, not when all threads have come: so nobody

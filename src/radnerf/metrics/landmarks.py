@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import TracebackType
 
 import cv2
 import numpy as np
@@ -13,9 +12,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional import pearson_corrcoef
 
-from radnerf.errors import UserError
+from radnerf.faces.mesh import FaceTracker
 from radnerf.geometry.face68 import MESH_TO_68, MOUTH, mouth_opening
-from radnerf.runtime.output import quiet
+from radnerf.models import FACE_DETECTOR, FACE_MESH, needed
 
 # The detector's network sees the face at 192 px; smaller frames are enlarged first, because its
 # face finder misses them otherwise.
@@ -26,32 +25,12 @@ class FaceLandmarks:
     """68 landmarks of single frames; no frame influences another, as a metric must not smooth.
 
     Raises:
-        UserError: the landmark detector is not installed.
+        UserError: the networks are not on this machine.
     """
 
     def __init__(self) -> None:
-        try:
-            from mediapipe.python.solutions.face_mesh import FaceMesh
-        except ImportError as error:
-            raise UserError(
-                "Landmarks need mediapipe before 0.10.30, which exists for Python 3.10 to 3.12: "
-                "pip install 'mediapipe<0.10.30'."
-            ) from error
-        with quiet():
-            self._mesh = FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)
-            # The native library talks while it starts, and again at its first face.
-            self._mesh.process(np.zeros((8, 8, 3), np.uint8))
-
-    def __enter__(self) -> FaceLandmarks:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._mesh.close()
+        networks = needed(FACE_DETECTOR), needed(FACE_MESH)
+        self._find = FaceTracker(*networks, most=1, follow=False)
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "68 2"] | None:
         """Landmarks in pixels (x, y) of the frame, or None without a face."""
@@ -60,14 +39,11 @@ class FaceLandmarks:
         if scale > 1:
             grown = (round(width * scale), round(height * scale))
             frame = cv2.resize(frame, grown, interpolation=cv2.INTER_CUBIC)
-        with quiet():
-            faces = self._mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
+        faces = self._find(frame)
         if not faces:
             return None
-        points = faces[0].landmark
-        return np.array(
-            [(points[i].x * width, points[i].y * height) for i in MESH_TO_68], np.float32
-        )
+        back = np.array([width, height], np.float32) / frame.shape[1::-1]
+        return (faces[0][list(MESH_TO_68), :2] * back).astype(np.float32)
 
     def track(self, frames: Iterable[UInt8[np.ndarray, "h w 3"]]) -> Float[Tensor, "t 68 2"]:
         """Landmarks of every frame; NaN where there is no face."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from radnerf.errors import UserError
+from radnerf.models import Model, obtained
 from radnerf.preprocess.stages import file_hash
 
 
@@ -58,3 +59,15 @@ def existing(path: str | Path | None, name: str, advice: str) -> Path:
     if not found.exists():
         raise UserError(f"{name}={path} does not exist: {advice}.")
     return found
+
+
+def network(model: Model, folder: str | Path | None, name: str) -> Path:
+    """A network's file in the folder of an option, else where it is kept; fetched at first use.
+
+    Raises:
+        UserError: it is not there, and how to get it.
+    """
+    if folder is None:
+        return obtained(model)
+    advice = f"give the folder that `python -m radnerf.models --to FOLDER` makes ({model.name})"
+    return existing(Path(folder) / model.name, name, advice)

@@ -16,7 +16,7 @@ from radnerf.load import cores
 from radnerf.preprocess.index import Index
 from radnerf.preprocess.landmarks.finders import (
     LandmarkFinder,
-    MediapipeLandmarks,
+    MeshLandmarks,
     Open,
     by_path,
 )
@@ -66,9 +66,8 @@ def preprocess_video(
             face_landmarker.task to find them with.
         parser: tells head, neck, torso and background apart.
         tracker: finds the head's pose.
-        detector: opens the face detector of the default `landmarks`; MediaPipe's when not given.
-        person_mask: probability of the person at each pixel for the default `parser`; MediaPipe's
-            when not given.
+        detector: opens another face detector for the default `landmarks`.
+        person_mask: another probability of the person at each pixel for the default `parser`.
         background: picture of the place without the person, instead of the one made from the
             frames.
         workers: threads, as many as there are cores when not given.
@@ -85,8 +84,8 @@ def preprocess_video(
     if isinstance(landmarks, str | Path):
         landmarks = by_path(landmarks)
     elif landmarks is None:
-        landmarks = MediapipeLandmarks(detector) if detector else MediapipeLandmarks()
-    parser, tracker = parser or SelfieParser(person_mask), tracker or BundleTracker()
+        landmarks = MeshLandmarks(detector=detector)
+    parser, tracker = parser or SelfieParser(person_mask=person_mask), tracker or BundleTracker()
     for option in (landmarks, parser, tracker):
         option.check()
     size, n_threads = whole.fit(resolution), workers or cores()

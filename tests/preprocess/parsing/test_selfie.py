@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from radnerf import models
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
-from radnerf.errors import UserError
+from radnerf.faces.person import PersonSegmenter
+from radnerf.preprocess.landmarks.detect import mesh_detector
 from radnerf.preprocess.parsing.selfie import parse_clip
 
 SIDE = 160
@@ -195,7 +197,7 @@ def test_reads_no_further_than_a_window_ahead() -> None:
         last = i
         return frame
 
-    results = parse_clip(read_frame, np.stack([points] * 60), None, not_green)
+    results = parse_clip(read_frame, np.stack([points] * 60), not_green)
     assert next(results)[0] == 0
     assert last <= 9
     results.close()
@@ -222,31 +224,20 @@ def test_labels_hold_still_when_only_the_landmarks_tremble() -> None:
     assert changed < 30
 
 
-def test_says_what_to_do_without_mediapipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mediapipe", None)
-    frame, _, points = drawn_person()
-    with pytest.raises(UserError, match=r"MediaPipe.*Python 3\.10 to 3\.12"):
-        next(parse_clip(lambda i: frame, points[None]))
-
-
 @pytest.mark.parametrize(("name", "height"), [("obama.mp4", 225), ("may.mp4", 256)])
 def test_real_frames(shared_videos: Path, name: str, height: int) -> None:
     av = pytest.importorskip("av")
-    mediapipe = pytest.importorskip("mediapipe")
+    networks = [models.at_hand(model) for model in models.MODELS]
+    if None in networks:
+        pytest.skip("no networks here: python -m radnerf.models")
+    find = mesh_detector(*networks[:2])
     frames, points = [], []
-    with (
-        av.open(str(shared_videos / name)) as video,
-        mediapipe.solutions.face_mesh.FaceMesh(refine_landmarks=True) as mesh,
-    ):
-        for frame in video.decode(video=0):
-            rgb = frame.to_ndarray(format="rgb24", width=height, height=height)
-            found = mesh.process(rgb).multi_face_landmarks[0].landmark
-            frames.append(rgb)
-            points.append([[p.x * height, p.y * height, p.z * height] for p in found])
-            if len(frames) == 8:
-                break
+    with av.open(str(shared_videos / name)) as video:
+        for frame in itertools.islice(video.decode(video=0), 8):
+            frames.append(frame.to_ndarray(format="rgb24", width=height, height=height))
+            points.append(find(frames[-1])[0])
     marks = np.array(points, np.float32)
-    for i, labels, alpha in parse_clip(lambda i: frames[i], marks):
+    for i, labels, alpha in parse_clip(lambda i: frames[i], marks, PersonSegmenter(networks[2])):
         share = [(labels == k).mean() for k in (BACKGROUND, HEAD, NECK, TORSO)]
         assert 0.2 < share[HEAD] < 0.55
         assert 0.01 < share[NECK] < 0.1

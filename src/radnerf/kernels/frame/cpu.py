@@ -81,7 +81,7 @@ class Renderer:
         from radnerf.kernels.frame.head import draw_head
         from radnerf.kernels.frame.march import cull
         from radnerf.kernels.frame.torso import draw_torso
-        from radnerf.kernels.numba_runtime import run, share
+        from radnerf.kernels.numba_runtime import run, run_threads
 
         scene, head, torso = self.scene, self.head, self.torso
         camera = pose[:3].float().contiguous().numpy()
@@ -94,13 +94,13 @@ class Renderer:
         opaque = np.float32(OPAQUE)
         self.tiles_taken[:] = 0
         run(cull, head.space, camera, *self.lens, self.nearest, self.farthest)
-        share(
+        run_threads(
             draw_head, self.camera, camera, self.tiles, self.nearest, self.farthest,
             self.tiles_taken[0], head.space, head.spatial, head.ambient, head.net, head.pool,
             scene.max_samples, max(opaque, np.float32(scene.stop)), opaque,
             np.float32(FAINT / scene.max_samples), self.transmittance, self.color,
         )  # fmt: skip
-        share(
+        run_threads(
             draw_torso, self.xy, self.tiles, self.tiles_taken[1], torso.grid, torso.net, torso.pool,
             needed, np.float32(UNSEEN), self.transmittance, self.color, back, self.order, image,
         )  # fmt: skip

@@ -63,7 +63,7 @@ class _GridEncode(torch.autograd.Function):
             loop = (loops.x_gradient1, loops.x_gradient2, loops.x_gradient3)[levels.dim - 1]
             run(loop, x, upstream, table, features, *arrays, of_x)
         if ctx.needs_input_grad[1]:
-            # Few levels: each group of them gets a share of the points, and a copy of the table
+            # Few levels: each group of them gets a part of the points, and a copy of the table
             # to write to. However many threads there are, so that sums are always the same.
             copies = -(-COPIED_LEVELS // levels.n_levels)
             gradients = torch.zeros(copies, *table.shape)

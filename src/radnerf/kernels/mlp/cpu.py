@@ -80,23 +80,23 @@ class _Mlp(torch.autograd.Function):
         of_weights: list[Tensor | None] = [None] * ctx.layers
         of_x = of_bias = None
         with team.on_elements():
-            slope = upstream.to(matrices[0].dtype)
-            slopes = [slope]  # from the last layer's to the first one's
+            gradient = upstream.to(matrices[0].dtype)
+            gradients = [gradient]  # from the last layer's to the first one's
             for depth in reversed(range(1, ctx.layers)):
-                slope = slope @ matrices[depth]
-                slope = torch.ops.aten.threshold_backward(slope, activations[depth], 0)
-                slopes.append(slope)
+                gradient = gradient @ matrices[depth]
+                gradient = torch.ops.aten.threshold_backward(gradient, activations[depth], 0)
+                gradients.append(gradient)
             if wants_x:
-                of_x = (slope @ matrices[0][:, : ctx.inputs]).float()
-        for depth, of_layer in enumerate(reversed(slopes)):
+                of_x = (gradient @ matrices[0][:, : ctx.inputs]).float()
+        for depth, of_layer in enumerate(reversed(gradients)):
             if wants_weights[depth] or (depth == 0 and wants_bias):
                 of_weights[depth] = (of_layer.T @ activations[depth]).float()
         if wants_bias:
             if ctx.looked_up is None:
                 of_bias = of_weights[0][:, ctx.inputs :].T  # type: ignore[index]
             else:
-                of_bias = torch.zeros(ctx.frames, slope.shape[1])
-                of_bias.index_add_(0, ctx.looked_up, slope.float())
+                of_bias = torch.zeros(ctx.frames, gradient.shape[1])
+                of_bias.index_add_(0, ctx.looked_up, gradient.float())
         if of_weights[0] is not None:
             of_weights[0] = of_weights[0][:, : ctx.inputs] if wants_weights[0] else None
         return of_x, of_bias, None, *of_weights

@@ -66,8 +66,8 @@ class _Shade(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         from radnerf.kernels.dense import ROWS
         from radnerf.kernels.lookup import empty_grid
-        from radnerf.kernels.numba_runtime import share
-        from radnerf.kernels.shade.networks import PHASES_A_ROUND, Seen, forward
+        from radnerf.kernels.numba_runtime import run_threads
+        from radnerf.kernels.shade.networks import PHASES_A_ROUND, Shaded, forward
         from radnerf.kernels.workers import phases
 
         tables, terms, matrices = learned[:2], learned[2:5], learned[5:]
@@ -75,50 +75,51 @@ class _Shade(torch.autograd.Function):
         spatial, ambient = (level.n_levels for level in levels)
         net = _forward(terms, [matrix.detach() for matrix in matrices])
         entries = [table.detach().contiguous().numpy() for table in tables]
-        turns = np.array([*AT_ONCE, m], np.int64)
-        rows = _rows(m, spatial * (1 + batch.product) + ambient, net.nothing.shape[1])
+        per_round = np.array([*AT_ONCE, m], np.int64)
+        rows = _rows(m, spatial * (1 + batch.product) + ambient, net.zeros.shape[1])
         n = len(batch.frame)
         shapes = (m,), (m, 4), (m,), (n, 4), (n,), (n,)
-        seen = Seen(*(np.zeros(shape, np.float32) for shape in shapes))
-        share(
-            forward, phases(2 + PHASES_A_ROUND * len(turns)), turns, batch, rows, net, *entries,
-            *grids, np.zeros(n, np.int64), seen,
+        shaded = Shaded(*(np.zeros(shape, np.float32) for shape in shapes))
+        run_threads(
+            forward, phases(2 + PHASES_A_ROUND * len(per_round)), per_round, batch, rows, net,
+            *entries, *grids, np.zeros(n, np.int64), shaded,
         )  # fmt: skip
         end = rows.ends[-1]
         # Rows go on to whole blocks of them, which must add nothing.
         for activations in (rows.a1, rows.a2, rows.s1, rows.s2, rows.features.T):
             activations[end : end + ROWS] = 0
-        ctx.kept = batch, grids, rows, seen
+        ctx.kept = batch, grids, rows, shaded
         ctx.save_for_backward(*learned)
-        return tuple(map(torch.from_numpy, (seen.sums, seen.alpha, seen.depth, seen.weights)))
+        outputs = shaded.sums, shaded.alpha, shaded.depth, shaded.weights
+        return tuple(map(torch.from_numpy, outputs))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         from radnerf.kernels.dense import ROWS
-        from radnerf.kernels.numba_runtime import share
-        from radnerf.kernels.shade.networks import Seen, backward
+        from radnerf.kernels.numba_runtime import run_threads
+        from radnerf.kernels.shade.networks import Shaded, backward
         from radnerf.kernels.workers import phases
 
-        batch, grids, rows, seen = ctx.kept
+        batch, grids, rows, shaded = ctx.kept
         learned = list(ctx.saved_tensors)
         tables, terms, matrices = learned[:2], learned[2:5], learned[5:]
-        room, hidden = len(rows.sample), 2 * rows.c.shape[1]
+        padded, hidden = len(rows.sample), 2 * rows.c.shape[1]
         sums = _sums(tables, len(rows.features), hidden, len(terms[0]), len(batch.frame), grids)
-        slope = np.empty((room, hidden // 2 + 1), np.uint32)
-        slope[rows.ends[-1] :][:ROWS] = 0
+        grad_c = np.empty((padded, hidden // 2 + 1), np.uint32)
+        grad_c[rows.ends[-1] :][:ROWS] = 0
         of_sums, of_alpha, of_depth, of_weights = (u.contiguous().numpy() for u in upstream)
-        of_seen = Seen(
-            density=np.empty_like(seen.density),
-            values=np.empty_like(seen.values),
+        grad_out = Shaded(
+            density=np.empty_like(shaded.density),
+            values=np.empty_like(shaded.values),
             weights=of_weights,
             sums=of_sums,
             alpha=of_alpha,
             depth=of_depth,
         )
-        share(
+        run_threads(
             backward, phases(3), batch, rows,
-            _backward([matrix.detach() for matrix in matrices]), sums, *grids, seen, of_seen, slope,
-            *(np.empty((len(grid.scales), room), np.uint32) for grid in reversed(grids)),
+            _backward([matrix.detach() for matrix in matrices]), sums, *grids, shaded, grad_out,
+            grad_c, *(np.empty((len(grid.scales), padded), np.uint32) for grid in reversed(grids)),
         )  # fmt: skip
         of_audio, of_eye, _ = terms
         to_ambient, ambient_hidden, to_coordinate, to_sigma = matrices[:4]
@@ -185,7 +186,7 @@ def _forward(terms: tuple[Tensor, ...], matrices: list[Tensor]) -> Any:
         to_density=_padded(density).numpy(),
         to_color=packed(color),
         to_rgb=_padded(rgb).numpy(),
-        nothing=np.zeros_like(of_audio[:1]),
+        zeros=np.zeros_like(of_audio[:1]),
         of_audio=of_audio,
         of_eye=of_eye,
         of_view=of_view,
@@ -215,27 +216,27 @@ def _rows(m: int, words: int, hidden: int) -> Any:
     """Buffers for so many samples, and for whole pieces of them."""
     from radnerf.kernels.shade.networks import PIECE, Rows
 
-    room = m + PIECE
+    padded = m + PIECE
 
     def layer() -> np.ndarray:
-        return np.empty((room, hidden // 2), np.uint32)
+        return np.empty((padded, hidden // 2), np.uint32)
 
     return Rows(
-        sample=np.empty(room, np.int64),
-        ray=np.zeros(room, np.int64),
-        frame=np.zeros(room, np.int64),
+        sample=np.empty(padded, np.int64),
+        ray=np.zeros(padded, np.int64),
+        frame=np.zeros(padded, np.int64),
         row=np.full(m, -1, np.int64),
         ends=np.zeros(len(AT_ONCE) + 1, np.int64),
-        place=np.empty((3, room), np.float32),
-        coordinate=np.empty((2, room), np.float32),
-        point=np.empty((2, room), np.float32),
-        features=np.empty((words, room), np.uint32),
+        place=np.empty((3, padded), np.float32),
+        coordinate=np.empty((2, padded), np.float32),
+        point=np.empty((2, padded), np.float32),
+        features=np.empty((words, padded), np.uint32),
         a1=layer(),
         a2=layer(),
         s1=layer(),
         s2=layer(),
         c=layer(),
-        logarithm=np.empty(room, np.float32),
+        logarithm=np.empty(padded, np.float32),
     )
 
 
@@ -304,5 +305,5 @@ def _padded(matrix: Float[Tensor, "o h"]) -> Float[Tensor, "o padded"]:
     """Hidden units filled up to whole vectors."""
     from radnerf.kernels.dense import LANES
 
-    spare = -matrix.shape[1] % LANES
-    return pad(matrix, (0, spare)) if spare else matrix
+    missing = -matrix.shape[1] % LANES
+    return pad(matrix, (0, missing)) if missing else matrix

@@ -1,4 +1,4 @@
-"""The head in training on CPU cores, there and back: grids, networks, compositing.
+"""The head in training on CPU cores, forward and backward: grids, networks, compositing.
 
 Rays take a few samples a round, so that those behind an opaque one are never shaded; every sample
 that is shaded has a row. Grids are read and written level by level, since a level fits in a core's
@@ -21,15 +21,15 @@ import numpy as np
 from jaxtyping import Float, Int, UInt32
 
 from radnerf.kernels.composite.loops import back_to_samples, composite_ray
-from radnerf.kernels.dense import ROWS, add_products, layer, paired, slopes
+from radnerf.kernels.dense import ROWS, add_products, layer, layer_gradient, paired
 from radnerf.kernels.lookup import (
     encode_level2,
     encode_level3,
     far,
     fetch2,
     fill_part,
+    fraction_of,
     near,
-    share_of,
 )
 from radnerf.kernels.numba_runtime import inlined, serial_loop
 from radnerf.kernels.pairs import (
@@ -69,8 +69,7 @@ class Batch(NamedTuple):
         low, per_unit: corner of the field's box, and one over its size.
         eye: what spatial features are multiplied with once more, in every frame.
         product: whether they are.
-        stop, opaque: light, and the optical depth that lets it through, behind which nothing is
-            seen.
+        stop, opaque: transmittance behind which nothing is visible, and the optical depth of that.
     """
 
     t: Float[np.ndarray, " m"]
@@ -88,7 +87,7 @@ class Batch(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What is kept of every row from the way forward to the way back.
+    """What forward() keeps of every row for backward().
 
     Attributes:
         sample, ray, frame: of the row.
@@ -97,7 +96,7 @@ class Rows(NamedTuple):
         place, coordinate, point: in the box; the audio's, from -1 to 1 and from 0 to 1.
         features: words of the density network's input: spatial, ambient, and the spatial ones times
             the eye control.
-        a1, a2, s1, s2, c: hidden layers of the ambient, the density and the colour network.
+        a1, a2, s1, s2, c: hidden layers of the ambient, the density and the color network.
         logarithm: of the density.
     """
 
@@ -118,7 +117,7 @@ class Rows(NamedTuple):
     logarithm: Float[np.ndarray, " R"]
 
 
-class Seen(NamedTuple):
+class Shaded(NamedTuple):
     """What is composited, of samples: density; red, green, blue and |audio coordinate|; weights.
 
     And what comes of it, of rays: the values' sums, alpha and depth. Starts at zero.
@@ -143,7 +142,7 @@ class Forward(NamedTuple):
     to_density: Float[np.ndarray, "1 H"]
     to_color: UInt32[np.ndarray, "words H"]
     to_rgb: Float[np.ndarray, "3 H"]
-    nothing: Float[np.ndarray, "1 H"]
+    zeros: Float[np.ndarray, "1 H"]
     of_audio: Float[np.ndarray, "F H"]
     of_eye: Float[np.ndarray, "F H"]
     of_view: Float[np.ndarray, "N H"]
@@ -151,30 +150,30 @@ class Forward(NamedTuple):
 
 @serial_loop
 def forward(
-    worker, progress, at_once, batch, rows, net, space, plane, of_space, of_plane, taken, seen
+    worker, progress, at_once, batch, rows, net, space, plane, of_space, of_plane, n_shaded, shaded
 ):  # fmt: skip
-    """Shade the samples that rays get to see, and composite them: fills seen.
+    """Shade the samples that rays get to see, and composite them: fills `shaded`.
 
     progress: see workers.phases(), four of them a round, and two. at_once: samples of a ray in
     every round. space, plane: tables of the spatial and the ambient grid, which go to of_space and
-    of_plane. taken [N]: shaded samples of each ray, zeros. Of samples that are not shaded nothing
+    of_plane. n_shaded [N]: samples of each ray that are, zeros at the start. Of all others nothing
     is changed.
     """
     _fill(progress, 0, space, plane, of_space, of_plane)
     phase, begin = 1, 0
-    for turn in range(len(at_once)):
+    for i in range(len(at_once)):
         while next_task(progress, phase) < 1:
-            end = _schedule(batch, seen.density, at_once[turn], begin, taken, rows)
-            rows.ends[turn] = end
+            end = _schedule(batch, shaded.density, at_once[i], begin, n_shaded, rows)
+            rows.ends[i] = end
             finish(progress, phase, 1)
         wait(progress, phase, 1)
-        end = rows.ends[turn]
+        end = rows.ends[i]
         pieces = -(-(end - begin) // PIECE)
         _locate(progress, phase + 1, pieces, begin, end, batch, rows)
         _encode_space(progress, phase + 2, begin, end, rows, of_space)
         n_levels = len(of_space.scales)
         _forward(
-            progress, phase + 3, pieces, begin, end, batch, rows, net, n_levels, of_plane, seen
+            progress, phase + 3, pieces, begin, end, batch, rows, net, n_levels, of_plane, shaded
         )
         phase += PHASES_A_ROUND
         begin = end
@@ -184,8 +183,8 @@ def forward(
     while task < tasks:
         for ray in range(task * RAYS, min(n, (task + 1) * RAYS)):
             composite_ray(
-                ray, seen.density, seen.values, batch.t, batch.dt, batch.offsets, batch.stop,
-                seen.sums, seen.alpha, seen.depth, seen.weights,
+                ray, shaded.density, shaded.values, batch.t, batch.dt, batch.offsets, batch.stop,
+                shaded.sums, shaded.alpha, shaded.depth, shaded.weights,
             )  # fmt: skip
         finish(progress, phase, tasks)
         task = next_task(progress, phase)
@@ -209,13 +208,13 @@ def _fill(progress, phase, space, plane, of_space, of_plane):
 
 
 @inlined
-def _schedule(batch, density, at_once, r, taken, rows):
+def _schedule(batch, density, at_once, r, n_shaded, rows):
     """Give rows, from r on, to the next samples of all rays that are not yet opaque; their end.
 
-    taken [N]: shaded samples of each ray.
+    n_shaded [N]: shaded samples of each ray.
     """
-    for i in range(len(taken)):
-        begin, depth = batch.offsets[i] + taken[i], ZERO
+    for i in range(len(n_shaded)):
+        begin, depth = batch.offsets[i] + n_shaded[i], ZERO
         for j in range(batch.offsets[i], begin):
             depth += density[j] * batch.dt[j]
         if depth <= batch.opaque:
@@ -223,7 +222,7 @@ def _schedule(batch, density, at_once, r, taken, rows):
             for j in range(begin, end):
                 rows.sample[r], rows.ray[r], rows.row[j] = j, i, r
                 r += 1
-            taken[i] += end - begin
+            n_shaded[i] += end - begin
     return r
 
 
@@ -252,15 +251,15 @@ def _locate(progress, phase, pieces, begin, end, batch, rows):
 def _encode_space(progress, phase, begin, end, rows, grid):
     """The spatial features of rows begin .. end, a level a task."""
     levels = len(grid.scales)
-    here = np.empty((3, PIECE), np.float32)
+    points = np.empty((3, PIECE), np.float32)
     cells, corners = np.empty((8, PIECE), np.uint32), np.empty((4, PIECE), np.uint64)
     level = next_task(progress, phase)
     while level < levels:
         for start in range(begin, end, PIECE):
             n = min(end - start, PIECE)
-            here[:, :n] = rows.place[:, start : start + n]
+            points[:, :n] = rows.place[:, start : start + n]
             out = rows.features[level, start:]
-            encode_level3(here, n, grid, level, cells, corners, out)
+            encode_level3(points, n, grid, level, cells, corners, out)
         finish(progress, phase, levels)
         level = next_task(progress, phase)
     wait(progress, phase, levels)
@@ -268,12 +267,12 @@ def _encode_space(progress, phase, begin, end, rows, grid):
 
 @inlined
 def _forward(
-    progress, phase, pieces, begin, end, batch, rows, net, n_levels, grid, seen
+    progress, phase, pieces, begin, end, batch, rows, net, n_levels, grid, shaded
 ):  # fmt: skip
     """Rows begin .. end through the networks. grid: the ambient one."""
     across, n_ambient = rows.features.shape[1], len(grid.scales)
-    every, zeros = np.arange(PIECE), np.zeros(PIECE, np.int64)
-    here, last = np.empty((2, PIECE), np.float32), np.empty((3, PIECE), np.float32)
+    index, first_row = np.arange(PIECE), np.zeros(PIECE, np.int64)
+    points, last = np.empty((2, PIECE), np.float32), np.empty((3, PIECE), np.float32)
     factor = np.empty(PIECE, np.float32)
     cells, corners = np.empty((4, PIECE), np.uint32), np.empty((2, PIECE), np.uint64)
     piece = next_task(progress, phase)
@@ -290,33 +289,33 @@ def _forward(
                 for i in range(n):
                     out[i] = pair(factor[i] * first_of(both[i]), factor[i] * second_of(both[i]))
         layer(
-            rows.features, start, 1, across, every, n, net.to_ambient, net.of_audio, frame,
+            rows.features, start, 1, across, index, n, net.to_ambient, net.of_audio, frame,
             rows.a1, start, None, None,
         )  # fmt: skip
         layer(
-            rows.a1, start * rows.a1.shape[1], rows.a1.shape[1], 1, every, n, net.ambient_hidden,
-            net.nothing, zeros, rows.a2, start, net.to_coordinate, here,
+            rows.a1, start * rows.a1.shape[1], rows.a1.shape[1], 1, index, n, net.ambient_hidden,
+            net.zeros, first_row, rows.a2, start, net.to_coordinate, points,
         )  # fmt: skip
         for axis in range(2):
             coordinate, point = rows.coordinate[axis, start:], rows.point[axis, start:]
             for i in range(n):
-                coordinate[i] = tanh(here[axis, i])
+                coordinate[i] = tanh(points[axis, i])
             for i in range(n):
-                here[axis, i] = point[i] = unit((coordinate[i] + ONE) / TWO)
+                points[axis, i] = point[i] = unit((coordinate[i] + ONE) / TWO)
         for level in range(n_ambient):
             out = rows.features[n_levels + level, start:]
-            encode_level2(here, n, grid, level, cells, corners, out)
+            encode_level2(points, n, grid, level, cells, corners, out)
         layer(
-            rows.features, start, 1, across, every, n, net.to_sigma, net.of_eye, frame, rows.s1,
+            rows.features, start, 1, across, index, n, net.to_sigma, net.of_eye, frame, rows.s1,
             start, None, None,
         )  # fmt: skip
         layer(
-            rows.s1, start * rows.s1.shape[1], rows.s1.shape[1], 1, every, n, net.sigma_hidden,
-            net.nothing, zeros, rows.s2, start, net.to_density, last,
+            rows.s1, start * rows.s1.shape[1], rows.s1.shape[1], 1, index, n, net.sigma_hidden,
+            net.zeros, first_row, rows.s2, start, net.to_density, last,
         )  # fmt: skip
         rows.logarithm[start : start + n] = last[0, :n]
         layer(
-            rows.s2, start * rows.s2.shape[1], rows.s2.shape[1], 1, every, n, net.to_color,
+            rows.s2, start * rows.s2.shape[1], rows.s2.shape[1], 1, index, n, net.to_color,
             net.of_view, ray, rows.c, start, net.to_rgb, last,
         )  # fmt: skip
         for channel in range(3):
@@ -327,16 +326,16 @@ def _forward(
         sample, x, y = rows.sample[start:], rows.coordinate[0, start:], rows.coordinate[1, start:]
         for i in range(n):
             j = sample[i]
-            seen.density[j], seen.values[j, 3] = factor[i], abs(x[i]) + abs(y[i])
+            shaded.density[j], shaded.values[j, 3] = factor[i], abs(x[i]) + abs(y[i])
             for channel in range(3):
-                seen.values[j, channel] = last[channel, i]
+                shaded.values[j, channel] = last[channel, i]
         finish(progress, phase, pieces)
         piece = next_task(progress, phase)
     wait(progress, phase, pieces)
 
 
 class Backward(NamedTuple):
-    """Matrices as slopes() wants them, and last layers, evens first."""
+    """Matrices as layer_gradient() wants them, and last layers, evens first."""
 
     to_color: UInt32[np.ndarray, "words H"]
     sigma_hidden: UInt32[np.ndarray, "words H"]
@@ -371,26 +370,27 @@ class Sums(NamedTuple):
 
 @serial_loop
 def backward(
-    worker, progress, batch, rows, net, sums, of_space, of_plane, seen, of_seen, slope, flat, solid
+    worker, progress, batch, rows, net, sums, of_space, of_plane, shaded, grad_out, grad_c,
+    grad_ambient, grad_spatial,
 ):  # fmt: skip
-    """From of_seen, the gradients of what forward() gives, to those of what it takes, in sums.
+    """From grad_out, the gradients of what forward() gives, to those of what it takes, in sums.
 
-    progress: see workers.phases(), three of them. Fills in of_seen's density and values. Scratch,
-    pairs: slope [R, H / 2 + 1], flat [A, R], solid [L, R]. Rows from the last one on, up to a
-    multiple of ROWS, are 0 in all that forward() kept, and in slope.
+    progress: see workers.phases(), three of them. Fills in grad_out's density and values. Scratch,
+    pairs: grad_c [R, H / 2 + 1], grad_ambient [A, R], grad_spatial [L, R]. Rows from the last one
+    on, up to a multiple of ROWS, are 0 in all that forward() keeps, and in grad_c.
     """
     end, n_levels, n_ambient = rows.ends[-1], len(of_space.scales), len(of_plane.scales)
     portion = next_task(progress, 0)
     while portion < PORTIONS:
-        _of_color(portion, batch, rows, net, sums, seen, of_seen, slope)
+        _of_color(portion, batch, rows, net, sums, shaded, grad_out, grad_c)
         finish(progress, 0, PORTIONS)
         portion = next_task(progress, 0)
     wait(progress, 0, PORTIONS)
     portion = next_task(progress, 1)
     while portion < PORTIONS:
         _backward(
-            portion, end, batch, rows, net, sums, slope, of_seen.values, n_levels, of_plane, flat,
-            solid,
+            portion, end, batch, rows, net, sums, grad_c, grad_out.values, n_levels, of_plane,
+            grad_ambient, grad_spatial,
         )  # fmt: skip
         finish(progress, 1, PORTIONS)
         portion = next_task(progress, 1)
@@ -399,17 +399,17 @@ def backward(
     while task < n_levels + n_ambient:
         level = task - n_levels
         if task < n_levels:
-            scatter_level3(0, end, rows.place, solid[task], of_space, task, sums.space)
+            scatter_level3(0, end, rows.place, grad_spatial[task], of_space, task, sums.space)
         else:
-            scatter_level2(0, end, rows.point, flat[level], of_plane, level, sums.plane)
+            scatter_level2(0, end, rows.point, grad_ambient[level], of_plane, level, sums.plane)
         finish(progress, 2, n_levels + n_ambient)
         task = next_task(progress, 2)
     wait(progress, 2, n_levels + n_ambient)
 
 
 @inlined
-def _of_color(portion, batch, rows, net, sums, seen, of_seen, slope):
-    """Slopes of the colour's hidden layer, and in the last word of the density's logarithm.
+def _of_color(portion, batch, rows, net, sums, shaded, grad_out, grad_c):
+    """Gradients of the color's hidden layer, and in the last word of the density's logarithm.
 
     By rays, of which a portion has every so manieth few.
     """
@@ -420,19 +420,19 @@ def _of_color(portion, batch, rows, net, sums, seen, of_seen, slope):
         for which in range(task * RAYS, min(n, (task + 1) * RAYS)):
             even[:], odd[:] = ZERO, ZERO
             back_to_samples(
-                which, seen.density, seen.values, batch.t, batch.dt, batch.offsets, batch.stop,
-                seen.weights, of_seen.sums, of_seen.alpha, of_seen.depth, of_seen.weights,
-                of_seen.density, of_seen.values,
+                which, shaded.density, shaded.values, batch.t, batch.dt, batch.offsets, batch.stop,
+                shaded.weights, grad_out.sums, grad_out.alpha, grad_out.depth, grad_out.weights,
+                grad_out.density, grad_out.values,
             )  # fmt: skip
             for j in range(batch.offsets[which], batch.offsets[which + 1]):
                 i = rows.row[j]
                 if i < 0:
                     break
-                r, g, b = seen.values[j, 0], seen.values[j, 1], seen.values[j, 2]
-                r *= of_seen.values[j, 0] * (ONE - r)
-                g *= of_seen.values[j, 1] * (ONE - g)
-                b *= of_seen.values[j, 2] * (ONE - b)
-                hidden, out = rows.c[i], slope[i]
+                r, g, b = shaded.values[j, 0], shaded.values[j, 1], shaded.values[j, 2]
+                r *= grad_out.values[j, 0] * (ONE - r)
+                g *= grad_out.values[j, 1] * (ONE - g)
+                b *= grad_out.values[j, 2] * (ONE - b)
+                hidden, out = rows.c[i], grad_c[i]
                 for k in range(half):
                     x, y = first_of(hidden[k]), second_of(hidden[k])
                     total[0, 0, k] += r * x
@@ -449,18 +449,19 @@ def _of_color(portion, batch, rows, net, sums, seen, of_seen, slope):
                     even[k] += first_of(out[k])
                     odd[k] += second_of(out[k])
                 power = exp(max(min(rows.logarithm[i], LARGEST), -LARGEST))
-                out[half] = pair(of_seen.density[j] * power, ZERO)
+                out[half] = pair(grad_out.density[j] * power, ZERO)
             for k in range(half):
                 sums.of_view[which, 2 * k], sums.of_view[which, 2 * k + 1] = even[k], odd[k]
 
 
 @inlined
 def _backward(
-    portion, end, batch, rows, net, sums, slope, of_values, n_levels, grid, flat, solid
+    portion, end, batch, rows, net, sums, grad_c, of_values, n_levels, grid, grad_ambient,
+    grad_spatial,
 ):  # fmt: skip
-    """A portion's pieces, from slopes of the colour's hidden layer to those of the grids' features.
+    """A portion's pieces, from the gradient of the color's hidden layer to that of grid features.
 
-    grid: the ambient one. Fills flat and solid.
+    grid: the ambient one. Fills grad_ambient and grad_spatial.
     """
     n_ambient, half, product = len(grid.scales), rows.s1.shape[1], batch.product
     one, two = np.empty((PIECE, half), np.uint32), np.empty((PIECE, half), np.uint32)
@@ -469,7 +470,7 @@ def _backward(
     pairs_of = np.empty((PIECE // 2, 2 * half), np.uint32)
     pairs_to = np.empty((PIECE // 2, 2 * half), np.uint32)
     inputs = np.zeros((sums.to_sigma.shape[1], PIECE // 2), np.uint32)
-    here, of_x = np.empty((2, PIECE), np.float32), np.empty((2, PIECE), np.float32)
+    points, of_x = np.empty((2, PIECE), np.float32), np.empty((2, PIECE), np.float32)
     cells, corners = np.empty((4, PIECE), np.uint32), np.empty((2, PIECE), np.uint64)
     for start in range(portion * PIECE, end, PORTIONS * PIECE):
         n = min(end - start, PIECE)
@@ -477,32 +478,34 @@ def _backward(
         sample, frame = rows.sample[start:], rows.frame[start:]
 
         paired(rows.s2, start, even, pairs_of)
-        paired(slope, start, even, pairs_to)
+        paired(grad_c, start, even, pairs_to)
         _add(pairs_of, even, pairs_to, sums.to_color[portion])
         total = sums.to_density[portion]
         for i in range(n):
-            share, hidden = first_of(slope[start + i, half]), rows.s2[start + i]
+            grad, hidden = first_of(grad_c[start + i, half]), rows.s2[start + i]
             for k in range(half):
                 both = hidden[k]
-                total[0, k] += share * first_of(both)
-                total[1, k] += share * second_of(both)
-        width = slope.shape[1]
-        slopes(slope, start * width, n, net.to_color, rows.s2, start, one, 0, None, None)
+                total[0, k] += grad * first_of(both)
+                total[1, k] += grad * second_of(both)
+        width = grad_c.shape[1]
+        layer_gradient(grad_c, start * width, n, net.to_color, rows.s2, start, one, 0, None, None)
 
         paired(rows.s1, start, even, pairs_of)
         paired(one, 0, even, pairs_to)
         _add(pairs_of, even, pairs_to, sums.sigma_hidden[portion])
-        slopes(one, 0, n, net.sigma_hidden, rows.s1, start, two, 0, sums.of_eye[portion], frame)
+        layer_gradient(
+            one, 0, n, net.sigma_hidden, rows.s1, start, two, 0, sums.of_eye[portion], frame
+        )
 
         _pair_columns(rows.features, start, even, inputs)
         paired(two, 0, even, pairs_to)
         add_products(
             inputs, 0, inputs.shape[1], 1, len(inputs), even // 2, pairs_to, sums.to_sigma[portion]
         )
-        slopes(two, 0, n, net.to_sigma, None, 0, of_features, 0, None, None)
+        layer_gradient(two, 0, n, net.to_sigma, None, 0, of_features, 0, None, None)
 
         _of_coordinate(
-            rows, start, n, of_features, n_levels, grid, cells, corners, here, of_x, flat
+            rows, start, n, of_features, n_levels, grid, cells, corners, points, of_x, grad_ambient
         )  # fmt: skip
         total, weights = sums.to_coordinate[portion], net.to_coordinate
         for i in range(n):
@@ -526,28 +529,30 @@ def _backward(
         paired(rows.a1, start, even, pairs_of)
         paired(one, 0, even, pairs_to)
         _add(pairs_of, even, pairs_to, sums.ambient_hidden[portion])
-        slopes(one, 0, n, net.ambient_hidden, rows.a1, start, two, 0, sums.of_audio[portion], frame)
+        layer_gradient(
+            one, 0, n, net.ambient_hidden, rows.a1, start, two, 0, sums.of_audio[portion], frame
+        )
 
         paired(two, 0, even, pairs_to)
         add_products(
             inputs, 0, inputs.shape[1], 1, len(sums.to_ambient[portion]), even // 2, pairs_to,
             sums.to_ambient[portion],
         )  # fmt: skip
-        slopes(two, 0, n, net.to_ambient, None, 0, of_spatial, 0, None, None)
+        layer_gradient(two, 0, n, net.to_ambient, None, 0, of_spatial, 0, None, None)
 
-        again = n_levels + n_ambient
+        products = n_levels + n_ambient
         for i in range(n):
             of_sigma, of_coordinate, factor = of_features[i], of_spatial[i], batch.eye[frame[i]]
             for level in range(n_levels):
                 both, other = of_sigma[level], of_coordinate[level]
                 x, y = first_of(both) + first_of(other), second_of(both) + second_of(other)
                 if product:
-                    both = of_sigma[np.uint64(again + level)]
+                    both = of_sigma[np.uint64(products + level)]
                     x, y = x + factor * first_of(both), y + factor * second_of(both)
                 of_coordinate[level] = pair(x, y)
         for i in range(n):
             for level in range(n_levels):
-                solid[level, start + i] = of_spatial[i, level]
+                grad_spatial[level, start + i] = of_spatial[i, level]
 
 
 @inlined
@@ -570,22 +575,22 @@ def _pair_columns(features, start, n, out):
 
 @inlined
 def _of_coordinate(
-    rows, start, n, of_features, column, grid, cells, corners, here, of_x, flat
+    rows, start, n, of_features, column, grid, cells, corners, points, of_x, grad_ambient
 ):  # fmt: skip
-    """Slopes of_x [2, n] of the points in the ambient grid, from those of its features.
+    """Gradients of_x [2, n] of the points in the ambient grid, from those of its features.
 
-    The latter, from `column` of of_features on, go to flat.
+    The latter, from `column` of of_features on, go to grad_ambient.
     """
     of_x[:] = ZERO
-    here[:, :n] = rows.point[:, start : start + n]
+    points[:, :n] = rows.point[:, start : start + n]
     for i in range(n):
         for level in range(len(grid.scales)):
-            flat[level, start + i] = of_features[i, column + level]
+            grad_ambient[level, start + i] = of_features[i, column + level]
     for level in range(len(grid.scales)):
-        fetch2(here, n, grid, level, cells, corners)
-        row, scale = flat[level, start:], grid.scales[level]
+        fetch2(points, n, grid, level, cells, corners)
+        row, scale = grad_ambient[level, start:], grid.scales[level]
         for i in range(n):
-            f, h = share_of(here, 0, i, scale), share_of(here, 1, i, scale)
+            f, h = fraction_of(points, 0, i, scale), fraction_of(points, 1, i, scale)
             u, v = first_of(row[i]) * scale, second_of(row[i]) * scale
             a, b = near(corners[0, i]), far(corners[0, i])
             c, d = near(corners[1, i]), far(corners[1, i])

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from radnerf.kernels.lookup import share_of
+from radnerf.kernels.lookup import fraction_of
 from radnerf.kernels.numba_runtime import inlined, serial_loop
 from radnerf.kernels.pairs import ONE, ZERO, corners2, corners3, first_of, second_of
 
@@ -84,7 +84,7 @@ def scatter_level2(begin, end, place, upstream, grid, level, out):
         here[:, :n] = place[:, start : start + n]
         corners2(here, n, scale, base, mask, a, b, grid.hashed[level], rows)
         for i in range(n):
-            f, g = share_of(here, 0, i, scale), share_of(here, 1, i, scale)
+            f, g = fraction_of(here, 0, i, scale), fraction_of(here, 1, i, scale)
             u, v = first_of(gradient[i]), second_of(gradient[i])
             _scatter(out, rows[0, i], rows[1, i], ONE - g, f, u, v)
             _scatter(out, rows[2, i], rows[3, i], g, f, u, v)
@@ -105,10 +105,10 @@ def scatter_level3(begin, end, place, upstream, grid, level, out):
         here[:, :n] = place[:, start : start + n]
         corners3(here, n, scale, base, mask, a, b, c, grid.hashed[level], rows)
         for i in range(n):
-            g, h = share_of(here, 1, i, scale), share_of(here, 2, i, scale)
+            g, h = fraction_of(here, 1, i, scale), fraction_of(here, 2, i, scale)
             fractions[0, i], fractions[1, i] = (ONE - g) * (ONE - h), g * (ONE - h)
             fractions[2, i], fractions[3, i] = (ONE - g) * h, g * h
-            fractions[4, i] = share_of(here, 0, i, scale)
+            fractions[4, i] = fraction_of(here, 0, i, scale)
         for i in range(n):
             u, v, f = first_of(gradient[i]), second_of(gradient[i]), fractions[4, i]
             for k in range(4):

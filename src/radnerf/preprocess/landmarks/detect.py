@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 
 from radnerf.conventions import FPS
 from radnerf.errors import UserError
+from radnerf.faces.mesh import FaceTracker
 from radnerf.geometry.face68 import EYES, EYES_MESH, N_MESH, to_68
 from radnerf.runtime.output import quiet
 
@@ -22,6 +23,7 @@ from radnerf.runtime.output import quiet
 Detector = Callable[[UInt8[np.ndarray, "h w 3"]], list[np.ndarray]]
 Blendshapes = dict[str, float]  # strength of each movement of the face, 0 to 1, by its name
 
+MOST_FACES = 2  # that are looked for
 MAX_LOST_SECONDS = 1.0
 # A second face counts when this wide against the first, for this long.
 SECOND_FACE = 0.4
@@ -31,9 +33,8 @@ SMALLEST_FACE = 16  # pixels
 MOST_TILTED = 50.0  # degrees; more is a video on its side
 
 BY_PATH = (
-    "give landmarks=task landmarks.path=face_landmarker.task, or landmarks=file landmarks.path=a "
-    ".npy made elsewhere ([frames, 478 or 468 or 68, 2 or 3], pixels of the video, 25 frames a "
-    "second), or use Python 3.10 to 3.12"
+    "give landmarks=file landmarks.path=a .npy made elsewhere ([frames, 478 or 468 or 68, 2 or 3], "
+    "pixels of the video, 25 frames a second), or landmarks=mesh, which finds them"
 )
 
 
@@ -121,9 +122,15 @@ def _width(face: Float[np.ndarray, "k c"]) -> float:
     return float(np.ptp(face[:, 0]))
 
 
+def mesh_detector(detector: Path, mesh: Path) -> Detector:
+    """A detector that follows faces from frame to frame, with these two networks."""
+    tracker = FaceTracker(detector, mesh, MOST_FACES, follow=True)
+    return lambda frame: larger_first(tracker(frame))
+
+
 @contextlib.contextmanager
 def mediapipe_detector() -> Iterator[Detector]:
-    """A detector that follows faces from frame to frame, with the models of MediaPipe's wheel.
+    """The same by MediaPipe's own package, with the models of its wheel.
 
     Raises:
         UserError: this Python's MediaPipe is missing or brings no models.
@@ -177,7 +184,9 @@ def _no_mediapipe() -> Iterator[None]:
     except (ImportError, AttributeError) as error:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise UserError(
-            f"Python {version} has no MediaPipe with face models ({error}): {BY_PATH}."
+            f"This Python {version} has no MediaPipe with face models ({error}): take "
+            "landmarks=mesh, which needs none, or pip install 'radnerf[mediapipe]' on Python 3.10 "
+            "to 3.12."
         ) from error
 
 
@@ -185,7 +194,7 @@ class _Mesh:
     """FaceMesh of MediaPipe below 0.10.30, whose models are in the wheel."""
 
     def __init__(self, mesh: Any) -> None:
-        self.mesh = mesh(refine_landmarks=True, max_num_faces=2)
+        self.mesh = mesh(refine_landmarks=True, max_num_faces=MOST_FACES)
 
     def __call__(self, frame: UInt8[np.ndarray, "h w 3"]) -> list[np.ndarray]:
         square, side = _square(frame)
@@ -209,7 +218,7 @@ class TaskDetector:
                 tasks.vision.FaceLandmarkerOptions(
                     base_options=tasks.BaseOptions(model_asset_path=str(model)),
                     running_mode=tasks.vision.RunningMode.VIDEO,
-                    num_faces=2,
+                    num_faces=MOST_FACES,
                     output_face_blendshapes=True,
                 )
             )
@@ -247,9 +256,15 @@ def _square(frame: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "s s 3
 
 
 def _sorted(faces: list[Any], side: int) -> list[np.ndarray]:
-    """Point lists as arrays in pixels, larger faces first, the same face twice dropped."""
-    arrays = [np.array([(p.x, p.y, p.z) for p in face], np.float32) * side for face in faces]
-    arrays.sort(key=_width, reverse=True)
+    """MediaPipe's lists of points as arrays in pixels, in larger_first's order."""
+    return larger_first(
+        [np.array([(p.x, p.y, p.z) for p in face], np.float32) * side for face in faces]
+    )
+
+
+def larger_first(faces: list[np.ndarray]) -> list[np.ndarray]:
+    """Larger faces first, the same face twice dropped."""
+    arrays = sorted(faces, key=_width, reverse=True)
     return [
         face
         for i, face in enumerate(arrays)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from radnerf.errors import UserError
 from radnerf.geometry.eyes import usual_opening
+from radnerf.models import FACE_DETECTOR, FACE_MESH
 from radnerf.preprocess.landmarks.detect import (
     BY_PATH,
     Blendshapes,
@@ -22,10 +23,11 @@ from radnerf.preprocess.landmarks.detect import (
     bridge,
     detect,
     mediapipe_detector,
+    mesh_detector,
     read_landmarks,
     task_detector,
 )
-from radnerf.preprocess.options import Option, existing
+from radnerf.preprocess.options import Option, existing, network
 from radnerf.preprocess.stages import Workspace
 from radnerf.preprocess.streams import ahead, counted
 from radnerf.preprocess.video.decode import Video, read_frames
@@ -69,8 +71,41 @@ class LandmarkFinder(Option):
 
 
 @dataclass(frozen=True)
+class MeshLandmarks(LandmarkFinder):
+    """MediaPipe's face mesh, its networks run here.
+
+    Attributes:
+        path: folder with the networks; None is where `python -m radnerf.models` keeps them, which
+            is done at first use.
+        detector: opens another detector instead.
+    """
+
+    path: str | None = None
+    detector: Open | None = field(default=None, compare=False, repr=False)
+
+    def files(self) -> tuple[Path, ...]:
+        return self.networks() if self.path else ()
+
+    def check(self) -> None:
+        if self.detector is None:
+            self.networks()
+
+    def networks(self) -> tuple[Path, Path]:
+        find, mesh = (
+            network(model, self.path, "landmarks.path") for model in (FACE_DETECTOR, FACE_MESH)
+        )
+        return find, mesh
+
+    def find(self, video: Video, work: Workspace) -> Float[np.ndarray, "t 478 3"]:
+        if self.detector is None:
+            return _found(video, mesh_detector(*self.networks()), work)
+        with self.detector() as find:
+            return _found(video, find, work)
+
+
+@dataclass(frozen=True)
 class MediapipeLandmarks(LandmarkFinder):
-    """MediaPipe's face mesh, whose models are in the wheel.
+    """MediaPipe's face mesh by its own package, whose models are in the wheel.
 
     Attributes:
         detector: opens the detector.

@@ -21,9 +21,11 @@ from jaxtyping import Float
 
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
 from radnerf.errors import UserError
+from radnerf.faces.person import PersonSegmenter
 from radnerf.geometry.face68 import JAW, to_68
+from radnerf.models import PERSON
 from radnerf.preprocess.landmarks.detect import load_mediapipe
-from radnerf.preprocess.options import Option, existing
+from radnerf.preprocess.options import Option, existing, network
 from radnerf.preprocess.parsing import bisenet
 from radnerf.preprocess.parsing.selfie import (
     Gray,
@@ -90,10 +92,23 @@ class SelfieParser(Parser):
     """MediaPipe's person mask, cut by the jaw line and by colors learned from the clip.
 
     Attributes:
-        person_mask: MediaPipe's when None.
+        path: folder with the network; None is where `python -m radnerf.models` keeps it, which is
+            done at first use.
+        person_mask: another mask instead.
     """
 
+    path: str | None = None
     person_mask: PersonMask | None = field(default=None, compare=False, repr=False)
+
+    def files(self) -> tuple[Path, ...]:
+        return (self.network(),) if self.path else ()
+
+    def check(self) -> None:
+        if self.person_mask is None:
+            self.network()
+
+    def network(self) -> Path:
+        return network(PERSON, self.path, "parser.path")
 
     def labels(
         self,
@@ -103,7 +118,8 @@ class SelfieParser(Parser):
         workers: int = 2,
         first: int = 0,
     ) -> Labels:
-        return parse_clip(read_frame, landmarks, report, self.person_mask, workers, first)
+        mask = self.person_mask or PersonSegmenter(self.network())
+        return parse_clip(read_frame, landmarks, mask, report, workers, first)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,6 @@ from the middle of the eyes.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +20,6 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import gaussian_filter
 
 from radnerf.conventions import BACKGROUND, HEAD, NECK, TORSO
-from radnerf.errors import UserError
 from radnerf.geometry.face68 import (
     BROWS,
     JAW_BELOW_EARS,
@@ -64,8 +59,8 @@ NEAR, FAR = 4.0, 9.0
 def parse_clip(
     read_frame: Callable[[int], Rgb],
     landmarks: Float[np.ndarray, "t k c"],
+    person_mask: PersonMask,
     report: Callable[[int], None] | None = None,
-    person_mask: PersonMask | None = None,
     workers: int = 2,
     first: int = 0,
 ) -> Iterator[tuple[int, Gray, Gray]]:
@@ -74,33 +69,28 @@ def parse_clip(
     Args:
         read_frame: frame i, RGB.
         landmarks: 478 mesh points or 68 points a frame, pixels.
+        person_mask: called from one thread.
         report: called with the number of frames done.
-        person_mask: MediaPipe's selfie segmentation when not given; called from one thread.
         workers: threads.
         first: frame to begin with.
 
     Yields:
         i, labels (BACKGROUND, HEAD, NECK, TORSO of radnerf.data.clip), alpha (0 to 255).
-
-    Raises:
-        UserError: MediaPipe is needed and not there.
     """
     points = steady(landmarks)
     n = len(points)
-    with contextlib.ExitStack() as stack:
-        mask = person_mask or stack.enter_context(mediapipe_person_mask())
-        picked = np.unique(np.linspace(0, n - 1, min(n, N_SAMPLES)).astype(int))
-        colors = learn_colors([_sample(read_frame(int(i)), points[i], mask) for i in picked])
+    picked = np.unique(np.linspace(0, n - 1, min(n, N_SAMPLES)).astype(int))
+    colors = learn_colors([_sample(read_frame(int(i)), points[i], person_mask) for i in picked])
 
-        def look(i: int) -> Look:
-            frame = read_frame(i)
-            return i, frame, mask(frame)
+    def look(i: int) -> Look:
+        frame = read_frame(i)
+        return i, frame, person_mask(frame)
 
-        def score(near: list[Look]) -> tuple[int, Scores]:
-            i, frame, soft = averaged(near)
-            return i, scored(frame, points[i], soft, colors)
+    def score(near: list[Look]) -> tuple[int, Scores]:
+        i, frame, soft = averaged(near)
+        return i, scored(frame, points[i], soft, colors)
 
-        yield from labelled(look, score, points, report, workers, first)
+    yield from labelled(look, score, points, report, workers, first)
 
 
 def _sample(frame: Rgb, points: Points, mask: PersonMask) -> View:
@@ -138,28 +128,6 @@ def labelled(
             yield result
             if report:
                 report(result[0] + 1)
-
-
-@contextlib.contextmanager
-def mediapipe_person_mask() -> Iterator[PersonMask]:
-    """The person mask whose model comes inside MediaPipe's wheel (below 0.10.30).
-
-    Raises:
-        UserError: this Python's MediaPipe is missing or brings no models.
-    """
-    os.environ.setdefault("GLOG_minloglevel", "3")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        mediapipe: Any = importlib.import_module("mediapipe")
-        model = mediapipe.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
-    except (ImportError, AttributeError) as error:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise UserError(
-            f"Python {version} has no MediaPipe with a person mask ({error}): "
-            "give parser=bisenet with its weights, or preprocess with Python 3.10 to 3.12."
-        ) from error
-    with model:
-        yield lambda frame: model.process(np.ascontiguousarray(frame)).segmentation_mask
 
 
 @dataclass

@@ -39,7 +39,8 @@ def head_box(
     masks = torch.from_numpy(np.stack([read_head(int(i)) for i in views]))
     cameras = torch.from_numpy(poses[views]).float()
     ears = (0, 16) if len(shape) == 68 else EAR_MESH
-    depth = (shape[list(ears), 1].mean() - BEHIND_EARS, shape[:, 1].max() + BEFORE_NOSE)
+    back, front = float(shape[list(ears), 1].mean()), float(shape[:, 1].max())
+    depth = (back - BEHIND_EARS, front + BEFORE_NOSE)
     search = torch.tensor([[-SEARCH, depth[0], -SEARCH], [SEARCH, depth[1], SEARCH]]).float()
     cells = cell_centres(search, CELLS).reshape(-1, 3)
     inside = cells[visual_hull(cells, cameras, masks, focal, centre, missable=0.4)]
