@@ -11,11 +11,11 @@ from radnerf.errors import UserError
 from radnerf.modules.budget import Budget
 
 TRAINING = ("head", "lips", "torso", "joint")
-FEW = 0.5  # share of the recipe's steps below which a stage had too few
+FEW = 0.5  # fraction of the recipe's steps below which a stage had too few
 
 
 def recipe(config: DictConfig) -> dict[str, int]:
-    """Steps that quality= wants of each stage; a stage without a share is left out."""
+    """Steps that quality= wants of each stage; a stage without a fraction is left out."""
     factor = float(config.quality.factor)
     wanted = {name: round(factor * config.recipe[name]) for name in TRAINING}
     return {
@@ -29,7 +29,7 @@ def budgets(config: DictConfig, stages: Iterable[str]) -> dict[str, Budget]:
     """What each of the stages may use; those that get nothing are left out.
 
     That is the recipe's steps, unless there are minutes or steps for all training, which the stages
-    share.
+    fraction.
 
     Raises:
         UserError: a limit that is none.
@@ -43,26 +43,26 @@ def budgets(config: DictConfig, stages: Iterable[str]) -> dict[str, Budget]:
         return {name: Budget(steps=wanted[name]) for name in stages if name in wanted}
     return {
         name: Budget(
-            minutes=None if minutes is None else float(minutes) * share,
-            steps=None if steps is None else max(1, round(steps * share)),
+            minutes=None if minutes is None else float(minutes) * fraction,
+            steps=None if steps is None else max(1, round(steps * fraction)),
         )
-        for name, share in _shares(config, stages).items()
+        for name, fraction in _fractions(config, stages).items()
     }
 
 
 def more_budgets(config: DictConfig, stages: Iterable[str], minutes: float) -> dict[str, Budget]:
     """What the stages may use of more minutes, after they have ended."""
     return {
-        name: Budget(minutes=minutes * share, extra=True)
-        for name, share in _shares(config, stages).items()
+        name: Budget(minutes=minutes * fraction, extra=True)
+        for name, fraction in _fractions(config, stages).items()
     }
 
 
-def _shares(config: DictConfig, stages: Iterable[str]) -> dict[str, float]:
+def _fractions(config: DictConfig, stages: Iterable[str]) -> dict[str, float]:
     """The stages' parts of a budget, which add up to 1."""
-    shares = {name: float(config.model.stage_fractions[name]) for name in stages}
-    total = sum(shares.values())
-    return {name: share / total for name, share in shares.items() if share > 0}
+    fractions = {name: float(config.model.stage_fractions[name]) for name in stages}
+    total = sum(fractions.values())
+    return {name: fraction / total for name, fraction in fractions.items() if fraction > 0}
 
 
 def wanted_steps(config: DictConfig, stages: Iterable[str]) -> dict[str, int]:

@@ -135,7 +135,7 @@ class PerceptualMetric:
 
 @dataclass
 class SyncMetric:
-    """SyncNet's judgement of several videos with the same sound, or nothing with the reason."""
+    """SyncNet's confidence in several videos with the same sound, or nothing with the reason."""
 
     metrics: dict[str, SyncConfidence]
     names: tuple[str, ...]

@@ -76,11 +76,11 @@ class AudioOffset(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         opening = fill_gaps(torch.cat(self.opening).numpy())
-        leads, correlation = offset_correlations(opening, self.wave, self.fps)
+        offsets, correlation = offset_correlations(opening, self.wave, self.fps)
         best = int(correlation.argmax())
         found = bool(correlation[best] > 0) and len(opening) >= SHORTEST * self.fps
         return {
-            "offset_ms": torch.tensor(-1000.0 * leads[best] if found else torch.nan),
+            "offset_ms": torch.tensor(-1000.0 * offsets[best] if found else torch.nan),
             "correlation": torch.tensor(float(correlation[best]) if found else torch.nan),
         }
 

@@ -50,6 +50,6 @@ class Budget:
         return min(1.0, max(by_time, by_steps))
 
     def remaining_s(self, step: int) -> float:
-        """Estimated seconds to the end, from the share used so far."""
+        """Estimated seconds to the end, from the fraction used so far."""
         done = self.progress(step)
         return self.elapsed_s * (1 - done) / done if done > 0 else float("nan")

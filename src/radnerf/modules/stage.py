@@ -23,7 +23,7 @@ from radnerf.runtime.memory import retain_freed_memory
 from radnerf.team import team
 from radnerf.types import Batch
 
-AGAIN = 0.05  # share of an extra budget over which learning rates rise to where they were
+AGAIN = 0.05  # fraction of an extra budget over which learning rates rise to where they were
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class LearningRates:
         return float(rise * self.final_factor**progress)
 
     def after(self, progress: float) -> float:
-        """Factor at a share of an extra budget: from where the rates ended it falls to half.
+        """Factor at a fraction of an extra budget: from where the rates ended it falls to half.
 
         It rises to there first, for the optimiser has to find its moments anew.
         """

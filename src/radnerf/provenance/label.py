@@ -14,9 +14,9 @@ from radnerf.errors import UserError
 TEXT = "AI-generated"
 HEIGHT = 0.05  # of a capital over the frame's shorter side, at least (GB 45438-2025)
 LEAST = 10  # pixels: smaller letters cannot be read
-DARKNESS = 0.6  # opacity of the plate behind the text
+DARKNESS = 0.6  # opacity of the box behind the text
 
-Plate = tuple[Float[np.ndarray, "a b 3"], Float[np.ndarray, "a b 1"]]  # colour, alpha
+Box = tuple[Float[np.ndarray, "a b 3"], Float[np.ndarray, "a b 1"]]  # color, alpha
 
 
 class Label:
@@ -32,7 +32,7 @@ class Label:
 
     def __init__(self, text: str = TEXT, font: str | Path | None = None) -> None:
         self.text, self.font = text, font
-        self._plate: Plate | None = None
+        self._box: Box | None = None
         probe = self._sized(40)
         missing = bytes(probe.getmask("\uffff"))
         lacking = [c for c in text if not c.isspace() and bytes(probe.getmask(c)) == missing]
@@ -53,16 +53,16 @@ class Label:
         Raises:
             UserError: the text does not fit.
         """
-        if self._plate is None:
-            self._plate = self._make_plate(*frame.shape[:2])
-        colour, alpha = self._plate
+        if self._box is None:
+            self._box = self._make_box(*frame.shape[:2])
+        color, alpha = self._box
         rows, columns = alpha.shape[:2]
         labelled = frame.copy()
         corner = labelled[:rows, :columns]
-        corner[:] = (corner * (1 - alpha) + colour * alpha + 0.5).astype(np.uint8)
+        corner[:] = (corner * (1 - alpha) + color * alpha + 0.5).astype(np.uint8)
         return labelled
 
-    def _make_plate(self, height: int, width: int) -> Plate:
+    def _make_box(self, height: int, width: int) -> Box:
         capital = max(LEAST, math.ceil(HEIGHT * min(height, width)))
         font = self._sized(capital)
         # Until a capital is as high as asked for.
