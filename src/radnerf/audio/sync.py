@@ -71,7 +71,7 @@ def offset_correlations(
             mouth[max(0, -offset) : n_steps - max(0, offset)],
             sound[max(0, offset) : n_steps - max(0, -offset)],
         )[0, 1]
-        for offset in offsets
+        for offset in offsets.tolist()
     ]
     return offsets / FEATURE_RATE, np.array(correlation)
 

@@ -80,7 +80,7 @@ class TorsoPainter:
         if is_neck.any():
             # Above a neck is more neck, without the clothes beside it.
             skin = fill_smoothly(mean, is_neck).astype(np.float32)
-            column = is_neck.any(0).astype(np.float32)[None]
+            column = np.asarray(is_neck.any(0), np.float32)[None]
             blend = cv2.GaussianBlur(column, (0, 0), max(1.0, 2 * BLUR * height))[..., None]
             unseen = blend * skin + (1 - blend) * filled
             filled = np.where(painter.visible[..., None], filled, unseen)
