@@ -209,7 +209,8 @@ def _checked(arguments: Sequence[str], paths: Collection[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         if argument in known.overrides:
             if name.lstrip("+") in paths and equals and not _hydra_value(value):
-                swept = known.multirun and _parses(argument)
+                # Who agreed, and when, has a comma of its own.
+                swept = known.multirun and name != "consent" and _parses(argument)
                 argument = argument if swept else quote(argument)
             if not _parses(argument):
                 raise UserError(f"The option '{argument}' cannot be read: write name=value; {more}")

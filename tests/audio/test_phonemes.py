@@ -93,3 +93,9 @@ def test_without_the_package_one_sentence_says_what_to_do(monkeypatch: pytest.Mo
     monkeypatch.setattr("radnerf.audio.phoneme_net.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install hama"):
         weight_file("hama")
+
+
+@pytest.mark.parametrize("layer", [0, 5])
+def test_a_block_that_is_not_there_is_refused(layer: int) -> None:
+    with pytest.raises(UserError, match="choose 1 to 4"):
+        PhonemeExtractor(layer=layer)

@@ -87,3 +87,17 @@ def test_a_damaged_note_is_not_gone_on_with(tmp_path: Path) -> None:
     second = RunFolder(tmp_path / "demo", {"steps": 5})
     assert second.path != first.path
     assert json.loads((second.path / "run.json").read_text())["finished"] is False
+
+
+def test_a_run_on_what_the_clip_was_before_is_left_alone(tmp_path: Path) -> None:
+    first = RunFolder(tmp_path, {"seed": 0}, clip="as it was")
+    first.state["clip"] = "as it was"
+    first.save()
+    first.release()
+    second = RunFolder(tmp_path, {"seed": 0}, clip="as it is")
+    assert second.path != first.path and not second.resumed
+    second.state["clip"] = "as it is"
+    second.save()
+    second.release()
+    again = RunFolder(tmp_path, {"seed": 0}, clip="as it was")
+    assert again.path == first.path and again.resumed

@@ -121,6 +121,8 @@ def test_an_encoder_that_is_not_installed_is_missed_before_the_work(
         ("encoder.spatial.n_levels=0", r"n_levels must be 1 or more, not 0"),
         ("model.marching_step=0", r"step=0.* must be above 0"),
         ("model.max_samples=0", r"max_samples=0 must be 1 or more"),
+        ("more=-5", r"more=-5 is not a budget"),
+        ("minutes=soon", r"minutes=soon is not a budget"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_work(

@@ -43,3 +43,14 @@ def test_a_file_that_is_no_font(tmp_path):
     (tmp_path / "f.ttf").write_text("no")
     with pytest.raises(UserError, match="is no font"):
         Label("x", tmp_path / "f.ttf")
+
+
+@pytest.mark.parametrize("given", ["true", "True", True])
+def test_true_is_the_usual_text_however_it_comes(given: str | bool) -> None:
+    label = Label.of(given)
+    assert label is not None and label.text == TEXT
+
+
+@pytest.mark.parametrize("given", ["false", False])
+def test_false_is_no_label(given: str | bool) -> None:
+    assert Label.of(given) is None

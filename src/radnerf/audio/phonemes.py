@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -16,8 +16,17 @@ from torch import nn
 from radnerf.audio.chunks import Sound
 from radnerf.audio.extractors import Recorded
 from radnerf.audio.neural import NeuralExtractor, Steps
-from radnerf.audio.phoneme_net import EDGES, PACKAGE, WIDTH, PhonemeNet, read_weights, weight_file
+from radnerf.audio.phoneme_net import (
+    EDGES,
+    N_BLOCKS,
+    PACKAGE,
+    WIDTH,
+    PhonemeNet,
+    read_weights,
+    weight_file,
+)
 from radnerf.conventions import FEATURE_RATE
+from radnerf.errors import UserError
 from radnerf.registry import component
 
 
@@ -45,6 +54,18 @@ class PhonemeExtractor(NeuralExtractor):
     dim: ClassVar[int] = WIDTH
     edges: ClassVar[tuple[int, int]] = EDGES
     activation_bytes: ClassVar[int] = 50_000_000
+
+    def __post_init__(self) -> None:
+        if self.layer not in range(1, N_BLOCKS + 1):
+            raise UserError(
+                f"audio.extractor.layer={self.layer} is none of the phoneme recogniser's: choose 1 "
+                f"to {N_BLOCKS}."
+            )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        # A folder that happens to have the package's name is not meant.
+        return super().settings | ({"model": PACKAGE} if self.model == PACKAGE else {})
 
     @property
     def weight_files(self) -> list[Path]:

@@ -44,7 +44,8 @@ class StageProgress(pl.Callback):
             self._bar.start()
         self._task = self._bar.add_task(module.name, total=1.0, left="?", note="")
         self._printed = -1
-        self._busyness = Busyness(Meter())
+        # Of several processes each knows its own time alone, and the others are no strangers.
+        self._busyness = Busyness(Meter()) if trainer.world_size == 1 else None
 
     def on_train_batch_end(
         self,
@@ -57,8 +58,9 @@ class StageProgress(pl.Callback):
         assert isinstance(module, StageModule)
         if self._bar is None or self._task is None or trainer.global_step % 10:
             return
-        assert self._busyness is not None
-        was_busy, busy = bool(self._busyness.note), self._busyness.look()
+        was_busy, busy = False, ""
+        if self._busyness is not None:
+            was_busy, busy = bool(self._busyness.note), self._busyness.look()
         done = module.progress
         psnr = trainer.callback_metrics.get(f"{module.name}/psnr")
         shown = f"{float(psnr):.1f} dB" if isinstance(psnr, Tensor) else ""

@@ -33,6 +33,7 @@ class RunFolder:
         settings: the resolved config; a run that did not finish is gone on with only when its
             settings are the same.
         latest: whether `latest` points at it from now on.
+        clip: what the clip folder is known by; runs on what it was before are left alone.
         more: minutes that a finished run is to train longer, however long it has; None goes on
             with one that did not finish, or starts a new one.
 
@@ -46,6 +47,7 @@ class RunFolder:
         settings: dict[str, Any],
         latest: bool = True,
         more: float | None = None,
+        clip: str | None = None,
     ) -> None:
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -53,9 +55,9 @@ class RunFolder:
             raise UserError(f"{root} cannot be made ({error}): choose outputs=FOLDER.") from error
         marks: dict[str, Any] = dict(fingerprints(settings))
         if more is None:
-            self.path, self._lock = self._unfinished(root, marks) or self._new(root)
+            self.path, self._lock = self._unfinished(root, marks, clip) or self._new(root)
         else:
-            self.path, self._lock = self._for_more(root, marks)
+            self.path, self._lock = self._for_more(root, marks, clip)
         state = read_state(self.path)
         self.resumed = bool(state)
         self.state: dict[str, Any] = {
@@ -96,8 +98,12 @@ class RunFolder:
         self._lock.close()
 
     @staticmethod
-    def _unfinished(root: Path, marks: dict[str, Any]) -> tuple[Path, IO[str]] | None:
+    def _unfinished(
+        root: Path, marks: dict[str, Any], clip: str | None
+    ) -> tuple[Path, IO[str]] | None:
         for path, state in _runs(root):
+            if _of_another_clip(state, clip):
+                continue
             if state.get("fingerprint") == marks["fingerprint"] and not state.get("finished"):
                 lock = _lock(path)
                 if lock is not None:
@@ -105,9 +111,9 @@ class RunFolder:
         return None
 
     @staticmethod
-    def _for_more(root: Path, marks: dict[str, Any]) -> tuple[Path, IO[str]]:
+    def _for_more(root: Path, marks: dict[str, Any], clip: str | None) -> tuple[Path, IO[str]]:
         for path, state in _runs(root):
-            if state.get("kind") != marks["kind"]:
+            if state.get("kind") != marks["kind"] or _of_another_clip(state, clip):
                 continue
             if not state.get("finished") and not state.get("more"):
                 raise UserError(
@@ -172,6 +178,10 @@ def _runs(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for note in sorted(root.glob("*/run.json"), reverse=True):
         if not note.parent.is_symlink():
             yield note.parent, read_state(note.parent)
+
+
+def _of_another_clip(state: dict[str, Any], clip: str | None) -> bool:
+    return clip is not None and state.get("clip", clip) != clip
 
 
 def _lock(folder: Path) -> IO[str] | None:

@@ -28,15 +28,16 @@ def recipe(config: DictConfig) -> dict[str, int]:
 def budgets(config: DictConfig, stages: Iterable[str]) -> dict[str, Budget]:
     """What each of the stages may use; those that get nothing are left out.
 
-    That is the recipe's steps, unless there are minutes or steps for all training, which the stages
-    fraction.
+    That is the recipe's steps, unless there are minutes or steps for all training, of which each
+    stage has a fraction.
 
     Raises:
         UserError: a limit that is none.
     """
     minutes, steps = config.minutes, config.steps
     for name, value in (("minutes", minutes), ("steps", steps), ("more", config.more)):
-        if value is not None and not value > 0:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and value > 0):
             raise UserError(f"{name}={value} is not a budget: give a positive number.")
     wanted = recipe(config)
     if minutes is None and steps is None:

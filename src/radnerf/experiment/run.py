@@ -72,6 +72,7 @@ def _run(config: DictConfig) -> dict[str, Any]:
     again = _only_tests(config)
     if config.ckpt is not None and not again:
         raise UserError("ckpt= is a portrait to test: give it together with stages=[test].")
+    plan.budgets(config, _training(config))  # one that is none is found before there is a folder
     load_plugins(config.plugins)
     kernels.set_backend(config.kernels.backend)
     kernels.require()
@@ -114,7 +115,6 @@ def _run(config: DictConfig) -> dict[str, Any]:
     if launch.together(config.trainer) and ranks.count() == 1 and not again:
         count = launch.n_devices(config.trainer)
         if count > 1:
-            plan.budgets(config, _training(config))  # to refuse it once
             # Not resolved: what only the clip knows is filled in later.
             plain = OmegaConf.create(OmegaConf.to_container(config))
             return launch.launch(count, _experiment, plain, str(source.id), root, preprocess_s)
@@ -132,12 +132,13 @@ def _experiment(
     runs = Path(config.outputs) / clip_id
     ckpt = find_portrait(config.ckpt, runs) if again else None
     more = None if again else config.more
-    folder = RunFolder(runs, settings, latest=ckpt is None, more=more)
+    clip = identity(root)
+    folder = RunFolder(runs, settings, latest=ckpt is None, more=more, clip=clip)
     try:
         console.print(f"{'going on with' if folder.resumed else 'run'}: {folder.path}")
         if not folder.resumed:
             write_text(folder.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-            folder.state["clip"] = identity(root)
+            folder.state["clip"] = clip
         folder.state["seconds"].setdefault("preprocess", preprocess_s)
         with _logger(config, folder) as logger:
             if ckpt is None:

@@ -93,7 +93,10 @@ class PortraitBundle:
                 consent=_text(facts.get("consent")),  # portraits of before have none
                 **{name: read(facts[name]) for name, read in _FACTS.items()},
             )
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (
+            *(SafetensorError, OSError, AttributeError, ArithmeticError),
+            *(KeyError, TypeError, ValueError),
+        ) as error:
             raise UserError(f"{path} is damaged ({error}): make the portrait again.") from error
         _check(bundle, path)
         return bundle

@@ -42,7 +42,11 @@ def shared_frames(driver: FileDriver, count: int) -> Iterator[Image]:
     with Workers(count, _draw, *facts) as workers:
         waiting = 0
         for i, control in enumerate(driver.controls()):
-            workers.channels[i % count].send(_packed(control))
+            try:
+                workers.channels[i % count].send(_packed(control))
+            except OSError as error:  # it has died; receiving from it says so
+                workers.receive(i % count)
+                raise UserError(f"devices={count}: a process was lost ({error}).") from error
             waiting += 1
             if waiting > AHEAD * count:
                 yield workers.receive((i + 1 - waiting) % count)

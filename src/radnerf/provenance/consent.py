@@ -50,7 +50,7 @@ class Consent:
         text = read_consent(root) if given is None else given
         if text is None and sys.stdin.isatty() and sys.stdout.isatty():
             text = _ask()
-        return cls(None if text is None else text.strip())
+        return cls(None if text is None else str(text).strip())
 
     def keep(self, root: Path) -> None:
         """Write it into the clip's folder, an empty answer, too, so that it is asked once."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from radnerf.errors import UserError
+from radnerf.files import passing
 from radnerf.provenance.certificates import Identity, local_file
 
 NAME = "radnerf"
@@ -46,7 +47,6 @@ def sign(
     """
     import c2pa
 
-    signed = path.with_name(f".signed{path.name}")
     manifest = {
         "claim_generator_info": [{"name": NAME, "version": version("radnerf")}],
         "assertions": [{"label": ASSERTION, "data": {"radnerf": version("radnerf"), **facts}}],
@@ -69,15 +69,14 @@ def sign(
             builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
             _add_parent(builder, parent)
             builder.add_action({"action": "c2pa.edited", "digitalSourceType": TYPES + source_type})
-        builder.sign_file(path, signed, signer)
-        signed.replace(path)
+        with passing(path.with_name(f".signed{path.name}")) as signed:
+            builder.sign_file(path, signed, signer)
+            signed.replace(path)
     except c2pa.C2paError as error:
         raise UserError(
             f"{path.name} cannot be signed ({error}): give another certificate with "
             "provenance=FILE.pem, or leave signing out with provenance=none."
         ) from error
-    finally:
-        signed.unlink(missing_ok=True)
 
 
 def _add_parent(builder: Any, parent: Path) -> None:

@@ -43,6 +43,8 @@ class Label:
     @classmethod
     def of(cls, label: str | bool, font: str | Path | None = None) -> Label | None:
         """What the option asks for: true is the usual text, false is none."""
+        if str(label).lower() in ("true", "false"):  # a command line's are quoted
+            label = str(label).lower() == "true"
         if isinstance(label, bool):
             return cls(font=font) if label else None
         return cls(label, font)
