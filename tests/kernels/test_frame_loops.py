@@ -193,8 +193,8 @@ def _threads() -> Iterator[None]:
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.skipif(cores() == 1, reason="one core")
 def test_workers_share_everything_and_nothing_twice() -> None:
-    total, both_took_some = 200_000, False
-    for _ in range(50):  # nobody waits for a thread that has not begun, so one may do it all
+    total, both_took_some = 2_000_000, False
+    for _ in range(20):  # nobody waits for a thread that has not begun, so one may do it all
         counts = np.zeros((2, total), np.int64)
         run_threads(_count, phases(1), np.zeros(1, np.int64), counts, total)
         assert (counts.sum(0) == 1).all()
