@@ -40,6 +40,12 @@ def now_passing() -> list[Path]:
     return list(_passing)
 
 
+def remove_passing() -> None:
+    """Remove it, in a process that ends with blocks that nobody leaves any more."""
+    for path in now_passing():
+        _remove(path)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

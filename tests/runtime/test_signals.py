@@ -15,7 +15,7 @@ from experiment.tiny import overrides
 REPOSITORY = Path(__file__).parents[2]
 ENDS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 # What is promised is one second; tests run beside others on machines that are busy.
-PATIENCE_S = 10.0  # beside other tests; a deaf program would take a minute
+PATIENCE_S = 10.0
 
 # Main threads that hear nothing: in compiled code, in a library's wait, in their own clean-up.
 DEAF = {

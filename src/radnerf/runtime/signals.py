@@ -89,6 +89,7 @@ def _raise(number: int, frame: FrameType | None) -> NoReturn:
 def _end(asked: list[int]) -> None:
     """End at once what was asked to: taking apart compiled code can last seconds."""
     if asked:
+        files.remove_passing()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(128 + asked[0])
