@@ -3,6 +3,8 @@ import sys
 import pytest
 
 from radnerf.data.clip import CONSENT, read_consent, write_consent
+from radnerf.preprocess.source import ClipSource
+from radnerf.preprocess.stages import file_hash
 from radnerf.provenance.consent import NOT_NEEDED, Consent
 
 ANSWER = "Anna Muster, 3 May 2026"
@@ -57,3 +59,22 @@ def test_the_option_wins_and_is_kept(tmp_path, terminal):
 def test_a_person_made_from_a_seed_is_not_asked(tmp_path, terminal):
     Consent.of(tmp_path, None, synthetic=True).keep(tmp_path)
     assert read_consent(tmp_path) == NOT_NEEDED and not terminal
+
+
+def test_what_was_said_of_another_video_does_not_count(tmp_path, terminal, monkeypatch):
+    Consent.of(tmp_path, None, synthetic=False, video="hers").keep(tmp_path)
+    assert Consent.of(tmp_path, None, synthetic=False, video="hers").text == ANSWER
+    assert len(terminal) == 1
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    other = Consent.of(tmp_path, None, synthetic=False, video="his")
+    other.keep(tmp_path)
+    assert other.text is None and read_consent(tmp_path) is None
+
+
+def test_a_video_in_the_demos_place_shows_a_person(tmp_path):
+    demo = {"seconds": 1}
+    assert ClipSource("demo", demo=demo).synthetic
+    video = tmp_path / "anna.mp4"
+    video.write_bytes(b"film")
+    source = ClipSource("demo", demo=demo, video=str(video))
+    assert not source.synthetic and source.video_hash() == file_hash(video)

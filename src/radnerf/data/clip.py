@@ -280,20 +280,30 @@ def read_meta(root: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not valid JSON ({error}).") from error
 
 
-def read_consent(root: Path) -> str | None:
-    """Who agreed and when; empty if nobody did, None if it was never asked."""
+def read_consent(root: Path, video: str | None = None) -> str | None:
+    """Who agreed and when; empty if nobody did, None if it was never asked.
+
+    Args:
+        video: hash of the video that the clip is made of; what was said of another does not count.
+    """
     path = root / CONSENT
-    return path.read_text().strip() if path.is_file() else None
+    if not path.is_file():
+        return None
+    text, _, of = path.read_text().partition("\n")
+    return None if video and of.strip() and of.strip() != video else text.strip()
 
 
-def write_consent(root: Path, consent: str) -> None:
-    """Keep who agreed and when.
+def write_consent(root: Path, consent: str | None, video: str | None = None) -> None:
+    """Keep who agreed and when, and to which video; None forgets what was said of another.
 
     Raises:
         UserError: the file cannot be written.
     """
+    if consent is None:
+        (root / CONSENT).unlink(missing_ok=True)
+        return
     with whole_file(root / CONSENT) as part:
-        part.write_text(consent + "\n")
+        part.write_text(f"{' '.join(consent.split())}\n{video or ''}\n")
 
 
 def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "h w c"]:

@@ -90,7 +90,9 @@ def _run(config: DictConfig) -> dict[str, Any]:
     consent = None
     if _training(config) and ranks.rank() == 0:
         # Before the work, while the user is there; from here on it is in the clip's folder alone.
-        consent = Consent.of(source.clip_root, config.consent, source.demo is not None)
+        consent = Consent.of(
+            source.clip_root, config.consent, source.synthetic, source.video_hash()
+        )
         kept_apart = OmegaConf.merge(config, {"consent": None})
         assert isinstance(kept_apart, DictConfig)
         config = kept_apart

@@ -64,6 +64,22 @@ class ClipSource:
         return Path(self.folder) / f"{self.id}{suffix}"
 
     @property
+    def synthetic(self) -> bool:
+        """Whether the person is the built-in one, whom a video would replace."""
+        return self.demo is not None and self.video is None
+
+    def video_hash(self) -> str | None:
+        """Hash of the video that the clip is made of; None where there is none here."""
+        from radnerf.preprocess.stages import file_hash
+
+        path = self._own_video if self.video is None else Path(self.video)
+        return file_hash(path) if path.is_file() else None
+
+    @property
+    def _own_video(self) -> Path:
+        return Path(self.folder) / f"{self.id}" / f"{self.id}.mp4"
+
+    @property
     def _of_another_tool(self) -> bool:
         """Public folders hold their video, too: it must not be preprocessed over them."""
         has = {name for name in (TRAIN, "clip.json") if (self.clip_root / name).is_file()}
@@ -88,7 +104,7 @@ class ClipSource:
             return self._from_video(Path(self.video))
         if self.demo is not None:
             return self._from_demo(self.demo)
-        own_video = Path(self.folder) / f"{self.id}" / f"{self.id}.mp4"
+        own_video = self._own_video
         if self._of_another_tool or (self.url is None and not own_video.is_file()):
             return self.prepared()
         if not own_video.is_file():

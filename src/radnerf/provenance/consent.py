@@ -32,30 +32,34 @@ UNRECORDED = (
 
 @dataclass(frozen=True)
 class Consent:
-    """Who agreed, and when; None if nobody was asked."""
+    """Who agreed, and when; None if nobody was asked. And to which video, by its hash."""
 
     text: str | None
+    video: str | None = None
 
     @classmethod
-    def of(cls, root: Path, given: str | None, synthetic: bool) -> Consent:
+    def of(
+        cls, root: Path, given: str | None, synthetic: bool, video: str | None = None
+    ) -> Consent:
         """As given, else as the clip's folder has it, else as the user answers on a terminal.
 
         Args:
             root: the clip's folder; it may not exist yet.
             given: the option `consent`.
             synthetic: the clip shows nobody.
+            video: hash of the video that the clip is made of, where it is.
         """
         if synthetic:
             return cls(NOT_NEEDED)
-        text = read_consent(root) if given is None else given
+        text = read_consent(root, video) if given is None else given
         if text is None and sys.stdin.isatty() and sys.stdout.isatty():
             text = _ask()
-        return cls(None if text is None else str(text).strip())
+        return cls(None if text is None else str(text).strip(), video)
 
     def keep(self, root: Path) -> None:
         """Write it into the clip's folder, an empty answer, too, so that it is asked once."""
-        if self.text is not None and self.text != read_consent(root):
-            write_consent(root, self.text)
+        if self.text != read_consent(root):
+            write_consent(root, self.text, self.video)
         if not self.text:
             log.warning(MISSING)
 
