@@ -123,6 +123,8 @@ def test_an_encoder_that_is_not_installed_is_missed_before_the_work(
         ("model.max_samples=0", r"max_samples=0 must be 1 or more"),
         ("more=-5", r"more=-5 is not a budget"),
         ("minutes=soon", r"minutes=soon is not a budget"),
+        ("quality.factor=-1", r"quality.factor=-1 is no factor"),
+        ("recipe.head=many", r"recipe.head=many is no number of steps"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_the_work(

@@ -41,7 +41,11 @@ def _options() -> Options:
 
 
 def _others(text: str) -> int | str:
-    return text if text == "training" else int(text)
+    if text == "training":
+        return text
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is neither `training` nor a number of programs")
 
 
 def _run(options: argparse.Namespace) -> None:

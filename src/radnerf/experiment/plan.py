@@ -15,14 +15,27 @@ FEW = 0.5  # fraction of the recipe's steps below which a stage had too few
 
 
 def recipe(config: DictConfig) -> dict[str, int]:
-    """Steps that quality= wants of each stage; a stage without a fraction is left out."""
-    factor = float(config.quality.factor)
+    """Steps that quality= wants of each stage; a stage without a fraction is left out.
+
+    Raises:
+        UserError: they are no numbers of steps.
+    """
+    factor = config.quality.factor
+    if not (_is_number(factor) and factor > 0):
+        raise UserError(f"quality.factor={factor} is no factor: give a positive number.")
+    for name in TRAINING:
+        if not (_is_number(config.recipe[name]) and config.recipe[name] >= 0):
+            raise UserError(f"recipe.{name}={config.recipe[name]} is no number of steps.")
     wanted = {name: round(factor * config.recipe[name]) for name in TRAINING}
     return {
         name: steps
         for name, steps in wanted.items()
         if steps > 0 and config.model.stage_fractions[name] > 0
     }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def budgets(config: DictConfig, stages: Iterable[str]) -> dict[str, Budget]:
@@ -36,8 +49,7 @@ def budgets(config: DictConfig, stages: Iterable[str]) -> dict[str, Budget]:
     """
     minutes, steps = config.minutes, config.steps
     for name, value in (("minutes", minutes), ("steps", steps), ("more", config.more)):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if value is not None and not (number and value > 0):
+        if value is not None and not (_is_number(value) and value > 0):
             raise UserError(f"{name}={value} is not a budget: give a positive number.")
     wanted = recipe(config)
     if minutes is None and steps is None:
